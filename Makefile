@@ -1,0 +1,44 @@
+# What people need, by name. `make demo` and `make test` need nothing but Rust and make beforehand.
+
+CARGO ?= cargo
+REPORT ?= target/churn.html
+# Names of ratios for `make bench`; none for all.
+NAMES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test soak bench lint doc versions
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+deps: ## Install LLVM 22 and clang 22 by apt-get, if they are missing
+	@scripts/deps
+
+demo: deps ## Run churn with all its strategies side by side; under two minutes
+	@mkdir -p $(dir $(REPORT))
+	$(CARGO) run --release --example churn -- --strategy all --report $(REPORT)
+
+# Benches are left out: they have no tests, and to run them is `make bench`. Documentation comes by
+# itself: without a selection of targets, cargo runs its examples too.
+test: deps ## Run all tests and the documentation's examples; under ten minutes
+	$(CARGO) test
+
+soak: deps ## Run the stress test in its long form: a million evictions and more
+	INKPOT_SOAK=1 $(CARGO) test --release --test stress -- --nocapture
+
+bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios
+	$(CARGO) bench --bench ratios -- $(NAMES)
+
+# Twice, as what only one set of features uses is found only with it.
+lint: deps ## Check formatting, and run clippy with warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --lib -- -D warnings
+	$(CARGO) clippy --all-targets -- -D warnings
+
+doc: deps ## Build the documentation, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features serde,tracing
+
+versions: ## Check the types against LLVM 19, 20 and 21; none of them needs to be installed
+	for llvm in 19 20 21; do \
+	    $(CARGO) check --lib --no-default-features --features llvm$$llvm-1-no-llvm-linking || exit 1; \
+	done

@@ -1,0 +1,55 @@
+//! The figures that inkpot is held to, each a ratio of two things measured in one run.
+//!
+//! `cargo bench --bench ratios -- [NAMES]` prints, for each name, a line
+//! `RATIO name median p10 p90` on stdout, and what it is made of on stderr. Under 1 is cheaper
+//! than the alternative; a name that ends in `_rate` is our rate over theirs. The two sides of a
+//! pair take turns, so that whatever else the machine does meets both; read the median, and
+//! repeat before believing.
+
+mod batch;
+mod call;
+mod context;
+mod measure;
+mod methods;
+mod overhead;
+mod quantum;
+
+use std::process::ExitCode;
+
+/// Names, what they measure, and how.
+const RATIOS: [(&str, fn()); 6] = [
+    ("batch_medium_rate", batch::medium),
+    ("batch_small_rate", batch::small),
+    ("overhead", overhead::run),
+    ("call_resident", call::run),
+    ("quantum", quantum::run),
+    ("context_release", context::run),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, what] = &arguments[..]
+        && flag == measure::CHILD
+    {
+        println!("{}", context::child(what));
+        return ExitCode::SUCCESS;
+    }
+    // Cargo tells every bench that it is one.
+    let names: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|a| *a != "--bench")
+        .collect();
+    let known = |name: &&str| RATIOS.iter().any(|(n, _)| n == name);
+    if let Some(unknown) = names.iter().find(|n| !known(n)) {
+        eprintln!("no ratio is called {unknown}; there are:");
+        RATIOS.iter().for_each(|(name, _)| eprintln!("  {name}"));
+        return ExitCode::from(2);
+    }
+    for (name, run) in RATIOS {
+        if names.is_empty() || names.contains(&name) {
+            run();
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,172 @@
+//! The strategy with a cache: inkpot.
+
+use inkpot::evict::Lru;
+use inkpot::inkwell::context::Context;
+use inkpot::inkwell::module::Module;
+use inkpot::inkwell::values::FunctionValue;
+use inkpot::{BoxError, Cache, ContextRelease, Frontend, Guard, Handle, OptLevel, Stress, Unit};
+
+use crate::emit::{self, emit};
+use crate::options::Options;
+use crate::prelude;
+use crate::runtime::{MethodFn, Thread, Value, functions};
+use crate::strategy::{Body, Caller, Fallible, Figures, Strategy};
+use crate::world::Key;
+
+/// The method language, as the cache sees it.
+struct Language {
+    seed: u64,
+}
+
+impl Frontend for Language {
+    type Key = Key;
+
+    fn prelude<'ctx>(&self, context: &'ctx Context, module: &Module<'ctx>) -> Result<(), BoxError> {
+        prelude::declare(context, module);
+        Ok(())
+    }
+
+    fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
+        emit(self.seed, key, &mut InUnit(unit))
+    }
+}
+
+struct InUnit<'a, 'b, 'ctx>(&'a mut Unit<'b, 'ctx, Key>);
+
+impl<'ctx> emit::Target<'ctx> for InUnit<'_, '_, 'ctx> {
+    fn context(&self) -> &'ctx Context {
+        self.0.context()
+    }
+
+    fn define(&mut self) -> FunctionValue<'ctx> {
+        self.0.define(prelude::method_type(self.0.context()))
+    }
+
+    fn callee(&mut self, key: &Key) -> Fallible<FunctionValue<'ctx>> {
+        Ok(self.0.callee(key, prelude::method_type(self.0.context())))
+    }
+
+    fn runtime(&mut self, name: &str) -> Fallible<FunctionValue<'ctx>> {
+        Ok(self
+            .0
+            .declared(name)
+            .ok_or_else(|| format!("no runtime function {name}"))?)
+    }
+}
+
+pub struct Pooled {
+    cache: Cache<Key>,
+}
+
+impl Pooled {
+    pub fn new(options: &Options) -> Fallible<Self> {
+        let mut builder = Cache::builder(Language { seed: options.seed })
+            .name("churn")
+            .policy(Lru::new())
+            .opt_level(match options.opt {
+                0 => OptLevel::O0,
+                1 => OptLevel::O1,
+                2 => OptLevel::O2,
+                _ => OptLevel::O3,
+            });
+        // The code budget is what limits this workload; with `--keep-all` nothing does.
+        builder = builder.budget(u64::MAX);
+        builder = builder.code_budget(if options.keep_all {
+            u64::MAX
+        } else {
+            options.code_budget
+        });
+        for (name, _, address) in functions() {
+            builder = builder.import(name, address);
+        }
+        if options.release_at_sealing {
+            builder = builder.release_context(ContextRelease::AtSealing);
+        }
+        if options.stress {
+            builder = builder.stress(Stress::a_lot());
+        }
+        Ok(Self {
+            cache: builder.build()?,
+        })
+    }
+}
+
+impl Strategy for Pooled {
+    type Site = Handle<Key, MethodFn>;
+
+    fn site(&self, key: &Key) -> Fallible<Self::Site> {
+        // SAFETY: every method is emitted with this type.
+        Ok(unsafe { self.cache.method(key) }?)
+    }
+
+    fn request(&self, site: &Self::Site) -> Fallible<()> {
+        Ok(site.request()?)
+    }
+
+    fn invalidate(&self, keys: &[Key]) {
+        for key in keys {
+            // No wait for threads that are in it already: an old method gives an old result, and
+            // that is what its key asks for.
+            drop(self.cache.invalidate(key));
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let now = self.cache.statistics();
+        let generations = now.generations_open
+            + now.generations_sealed
+            + now.generations_dead
+            + now.generations_fallow;
+        Figures {
+            compiles: now.compiles,
+            contexts: now.contexts,
+            generations,
+            recycled: now.generations_recycled,
+            evictions: now.evictions,
+            relinks: now.relinks,
+            invalidations: now.invalidations,
+            mapped_code_peak: now.mapped_code_bytes_peak,
+        }
+    }
+
+    fn enter(&self, name: &str, body: &mut Body<'_, Self::Site>) -> Fallible<()> {
+        let participant = self.cache.participant(name);
+        body(&mut Pinned {
+            guard: participant.pin(),
+        })
+    }
+}
+
+struct Pinned<'p> {
+    guard: Guard<'p>,
+}
+
+impl Caller<Handle<Key, MethodFn>> for Pinned<'_> {
+    fn call(
+        &mut self,
+        site: &Handle<Key, MethodFn>,
+        thread: &mut Thread,
+        left: Value,
+        right: Value,
+    ) -> Fallible<Value> {
+        let entry = site.get(&mut self.guard)?;
+        // SAFETY: the thread's state and the objects outlive the call.
+        Ok(unsafe { entry.call(thread, left, right) })
+    }
+
+    fn call_resident(
+        &mut self,
+        site: &Handle<Key, MethodFn>,
+        thread: &mut Thread,
+        left: Value,
+        right: Value,
+    ) -> Option<Value> {
+        let entry = site.entry(&self.guard)?;
+        // SAFETY: as above.
+        Some(unsafe { entry.call(thread, left, right) })
+    }
+
+    fn rest(&mut self) {
+        self.guard.repin();
+    }
+}

@@ -1,0 +1,72 @@
+//! What the workload asks of a way to keep compiled methods.
+
+use std::error::Error;
+
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::{Thread, Value};
+use crate::world::Key;
+
+pub type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// A way to keep compiled methods.
+pub trait Strategy: Sync {
+    /// What a call site holds on to.
+    type Site;
+
+    fn site(&self, key: &Key) -> Fallible<Self::Site>;
+
+    /// Says that a method is about to be called; does not wait.
+    fn request(&self, site: &Self::Site) -> Fallible<()>;
+
+    /// These methods are no longer valid.
+    fn invalidate(&self, keys: &[Key]);
+
+    fn figures(&self) -> Figures;
+
+    /// Registers the current thread as one that calls methods, and runs `body` on it.
+    fn enter(&self, name: &str, body: &mut Body<'_, Self::Site>) -> Fallible<()>;
+}
+
+/// What a calling thread does.
+pub type Body<'a, Site> = dyn FnMut(&mut dyn Caller<Site>) -> Fallible<()> + 'a;
+
+/// A thread that may call methods.
+pub trait Caller<Site> {
+    /// Calls a method, after it has been compiled if need be.
+    fn call(
+        &mut self,
+        site: &Site,
+        thread: &mut Thread,
+        left: Value,
+        right: Value,
+    ) -> Fallible<Value>;
+
+    /// Calls a method if that takes no waiting.
+    fn call_resident(
+        &mut self,
+        site: &Site,
+        thread: &mut Thread,
+        left: Value,
+        right: Value,
+    ) -> Option<Value>;
+
+    /// The end of a quantum: nothing that was loaded before is used again.
+    fn rest(&mut self);
+}
+
+/// What a strategy knows of itself.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Figures {
+    pub compiles: u64,
+    /// LLVM contexts alive.
+    pub contexts: u64,
+    /// Generations that have not been recycled.
+    pub generations: u64,
+    pub recycled: u64,
+    pub evictions: u64,
+    /// Evictions that a call took back in time.
+    pub relinks: u64,
+    pub invalidations: u64,
+    pub mapped_code_peak: u64,
+}

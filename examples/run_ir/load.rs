@@ -1,0 +1,198 @@
+//! From a file to a verified module in the program's own context.
+
+use crate::ir::Module;
+use inkwell::OptimizationLevel;
+use inkwell::context::Context;
+use inkwell::llvm_sys::LLVMDiagnosticSeverity;
+use inkwell::llvm_sys::core::{
+    LLVMContextSetDiagnosticHandler, LLVMDisposeMessage, LLVMGetDiagInfoDescription,
+    LLVMGetDiagInfoSeverity,
+};
+use inkwell::llvm_sys::debuginfo::LLVMStripModuleDebugInfo;
+use inkwell::llvm_sys::error_handling::{LLVMInstallFatalErrorHandler, LLVMResetFatalErrorHandler};
+use inkwell::llvm_sys::prelude::LLVMDiagnosticInfoRef;
+use inkwell::memory_buffer::MemoryBuffer;
+use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target, TargetMachine};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// The signals by which LLVM's readers die of input that their authors did not think of.
+const CRASHES: [c_int; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGABRT,
+];
+
+/// Room for the handler when the reader has run out of stack.
+const HANDLER_STACK: usize = 64 << 10;
+
+/// What LLVM had to say about the file: the reason, where the reader itself only says that there is one.
+static DIAGNOSTICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Reads and verifies a program. The message tells what is wrong with the file.
+///
+/// The context is leaked: the program lives as long as the process.
+pub fn load(path: &Path) -> Result<Module<'static>, String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
+    let _watch = Watch::start();
+    read(&bytes, &shown.to_string()).map_err(|reason| {
+        let mut reason = reason.trim_end().to_owned();
+        if reason.is_empty() {
+            reason = take_diagnostics();
+        }
+        match reason.starts_with(shown.to_string().as_str()) {
+            true => format!("not a valid program: {reason}"),
+            false => format!("{shown} is not a valid program: {reason}"),
+        }
+    })
+}
+
+fn read(bytes: &[u8], name: &str) -> Result<Module<'static>, String> {
+    let context: &'static Context = Box::leak(Box::new(Context::create()));
+    keep_diagnostics(context);
+    // LLVM would take an empty file for an empty program.
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err("the file is empty".into());
+    }
+    let buffer = MemoryBuffer::create_from_memory_range_copy(bytes, name);
+    let module = context
+        .create_module_from_ir(buffer)
+        .map_err(|reason| reason.to_string())?;
+    // SAFETY: the module is live.
+    unsafe { LLVMStripModuleDebugInfo(module.as_mut_ptr()) };
+    module.verify().map_err(|reason| reason.to_string())?;
+    Ok(module)
+}
+
+/// Gives the module this machine's triple and data layout, if it says none or another form of the same.
+pub fn fit_to_host(module: &Module<'_>) -> Result<(), String> {
+    Target::initialize_x86(&InitializationConfig::default());
+    let triple = TargetMachine::get_default_triple();
+    let target = Target::from_triple(&triple).map_err(|reason| reason.to_string())?;
+    let machine = target
+        .create_target_machine(
+            &triple,
+            "x86-64",
+            "",
+            OptimizationLevel::None,
+            RelocMode::PIC,
+            CodeModel::Small,
+        )
+        .ok_or("LLVM knows no machine like this one")?;
+    module.set_triple(&triple);
+    module.set_data_layout(&machine.get_target_data().get_data_layout());
+    Ok(())
+}
+
+/// Keeps LLVM's messages about what is in this context; without a handler an error would end the process.
+pub fn keep_diagnostics(context: &Context) {
+    // SAFETY: the context is live, and the handler needs no state of its own.
+    unsafe {
+        LLVMContextSetDiagnosticHandler(context.raw(), Some(diagnose), std::ptr::null_mut());
+    }
+}
+
+/// What LLVM has said since the last time.
+pub fn take_diagnostics() -> String {
+    let mut kept = DIAGNOSTICS.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut *kept).join("; ")
+}
+
+extern "C" fn diagnose(info: LLVMDiagnosticInfoRef, _state: *mut c_void) {
+    // SAFETY: LLVM calls with a live diagnostic; the description is ours to dispose of.
+    unsafe {
+        if !matches!(
+            LLVMGetDiagInfoSeverity(info),
+            LLVMDiagnosticSeverity::LLVMDSError | LLVMDiagnosticSeverity::LLVMDSWarning
+        ) {
+            return;
+        }
+        let description = LLVMGetDiagInfoDescription(info);
+        let text = CStr::from_ptr(description).to_string_lossy().into_owned();
+        LLVMDisposeMessage(description);
+        if let Ok(mut diagnostics) = DIAGNOSTICS.lock() {
+            diagnostics.push(text);
+        }
+    }
+}
+
+/// Turns a crash of LLVM's reader into a message and exit code 2, while it lives.
+///
+/// The readers are made for files that LLVM wrote. A damaged one can make them read wild pointers, run out of
+/// stack, or give up by `abort`. Reading in a child process first would also tell, but double the time to start.
+struct Watch {
+    before: Vec<libc::sigaction>,
+    stack_before: libc::stack_t,
+    stack: Vec<u8>,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        // SAFETY: plain old data, for which zero is a value.
+        let (mut watch, mut action): (Watch, libc::sigaction) = unsafe {
+            let stack_before = std::mem::zeroed();
+            let stack = vec![0; HANDLER_STACK];
+            (
+                Watch {
+                    before: Vec::new(),
+                    stack_before,
+                    stack,
+                },
+                std::mem::zeroed(),
+            )
+        };
+        let stack = libc::stack_t {
+            ss_sp: watch.stack.as_mut_ptr().cast(),
+            ss_flags: 0,
+            ss_size: watch.stack.len(),
+        };
+        action.sa_sigaction = give_up as extern "C" fn(c_int) as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        // SAFETY: the stack lives until `drop` has put the old one back; the handler only calls what is safe in
+        // a signal handler; the fatal error handler does not return.
+        unsafe {
+            libc::sigaltstack(&stack, &mut watch.stack_before);
+            for signal in CRASHES {
+                let mut before = std::mem::zeroed();
+                libc::sigaction(signal, &action, &mut before);
+                watch.before.push(before);
+            }
+            LLVMInstallFatalErrorHandler(Some(fatal));
+        }
+        watch
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: puts back what `start` found.
+        unsafe {
+            LLVMResetFatalErrorHandler();
+            for (signal, before) in CRASHES.into_iter().zip(&self.before) {
+                libc::sigaction(signal, before, std::ptr::null_mut());
+            }
+            libc::sigaltstack(&self.stack_before, std::ptr::null_mut());
+        }
+    }
+}
+
+extern "C" fn give_up(_signal: c_int) {
+    let message = b"run_ir: not a valid program: LLVM crashed on reading it\n";
+    // SAFETY: both are async-signal-safe; nothing of this process is to be trusted any more.
+    unsafe {
+        libc::write(2, message.as_ptr().cast(), message.len());
+        libc::_exit(2);
+    }
+}
+
+extern "C" fn fatal(reason: *const c_char) {
+    // SAFETY: LLVM gives a NUL-terminated string.
+    let reason = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
+    eprintln!("run_ir: not a valid program: {reason}");
+    // SAFETY: ends the process without running destructors of the LLVM that just gave up.
+    unsafe { libc::_exit(2) }
+}

@@ -1,0 +1,83 @@
+//! Runs a C program, given as LLVM IR, through the cache: each function is a method of its own, compiled when first
+//! called, evictable at any time, and called by the others through its cell.
+//!
+//! ```text
+//! clang-22 -O1 -emit-llvm -c program.c -o program.bc
+//! cargo run --release --example run_ir -- --code-budget 64KiB --stats program.bc -- arguments
+//! ```
+//!
+//! What a program expects of its functions' addresses, labels and data is more than what a method that comes and
+//! goes can give; so it is first taken apart into what lives as long as the program and what each function may keep
+//! for itself:
+//!
+//! - [`load`] reads and verifies the file, [`refuse`] says what cannot run, [`normalise`] brings the rest into form;
+//! - [`reading`] and [`labels`] find out which constants and labels stay inside their functions;
+//! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
+//! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
+
+mod frontend;
+mod ir;
+mod labels;
+mod load;
+mod normalise;
+mod options;
+mod process;
+mod program;
+mod reading;
+mod refuse;
+mod run;
+mod split;
+mod symbols;
+
+use crate::frontend::Source;
+use crate::options::{Options, USAGE};
+use crate::program::Program;
+use std::process::exit;
+
+/// A mistake in the command or the file.
+const MISTAKE: i32 = 2;
+
+/// A valid program that cannot run here.
+const REFUSED: i32 = 3;
+
+fn main() {
+    let options = Options::parse(std::env::args().skip(1)).unwrap_or_else(|mistake| {
+        if mistake.is_empty() {
+            println!("{USAGE}");
+            exit(0);
+        }
+        eprintln!("run_ir: {mistake}\n{USAGE}");
+        exit(MISTAKE)
+    });
+    let program = prepare(&options);
+    if options.stats && !program.kept.is_empty() {
+        let names = program.kept.join(", ");
+        eprintln!(
+            "note: kept as long as the program, for labels that outlive an activation: {names}"
+        );
+    }
+    let returns = program.main_returns;
+    let Err(error) = run::run(&Source::new(program), &options, returns);
+    eprintln!("run_ir: {error}");
+    exit(1)
+}
+
+/// From the file to the pieces of the program; ends the process where there is nothing to run.
+fn prepare(options: &Options) -> Program {
+    let fail = |message: String| -> ! {
+        eprintln!("run_ir: {message}");
+        exit(MISTAKE)
+    };
+    let module = load::load(&options.file).unwrap_or_else(|message| fail(message));
+    if let Err(refusal) = refuse::check(&module) {
+        eprintln!("run_ir: cannot run {}:", options.file.display());
+        for line in refusal.lines() {
+            eprintln!("  {line}");
+        }
+        exit(REFUSED);
+    }
+    load::fit_to_host(&module)
+        .and_then(|()| normalise::normalise(&module, options.opt > 0))
+        .and_then(|()| program::take_apart(module))
+        .unwrap_or_else(|message| fail(message))
+}

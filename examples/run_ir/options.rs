@@ -1,0 +1,158 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+/// What `--help` and every mistake print.
+pub const USAGE: &str = "\
+usage: run_ir [flags] FILE.ll|FILE.bc [-- ARGS]
+
+Runs a C program in LLVM IR, each function compiled when first called.
+
+  --code-budget SIZE   evict functions beyond so much code (64KiB, 1MiB, or bytes)
+  --opt 0..3           optimisation level (default 1)
+  --policy lru|sieve   which functions are evicted first (default lru)
+  --stats              print the cache's statistics at the end, as JSON on the last line of stderr
+  --stress             evict, invalidate and recycle far more often than there is need
+
+Exit codes: the program's own; 2 for a mistake in the command or the file; 3 for a program that
+run_ir cannot run, with the reasons.";
+
+/// Which functions are evicted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyName {
+    /// The least recently used.
+    Lru,
+    /// By the SIEVE algorithm.
+    Sieve,
+}
+
+/// The command line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The program.
+    pub file: PathBuf,
+    /// What the program finds from `argv[1]` on.
+    pub arguments: Vec<String>,
+    /// Bytes of code to stay within.
+    pub code_budget: Option<u64>,
+    /// 0 to 3.
+    pub opt: u8,
+    /// Which functions are evicted first.
+    pub policy: PolicyName,
+    /// Whether to print statistics.
+    pub stats: bool,
+    /// Whether to evict without need.
+    pub stress: bool,
+}
+
+impl Options {
+    /// Understands the words after the command's name; the error is a message, empty when help was asked for.
+    pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Options, String> {
+        let mut words = words.into_iter();
+        let mut file = None;
+        let mut options = Options {
+            file: PathBuf::new(),
+            arguments: Vec::new(),
+            code_budget: None,
+            opt: 1,
+            policy: PolicyName::Lru,
+            stats: false,
+            stress: false,
+        };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--" => {
+                    options.arguments = words.collect();
+                    break;
+                }
+                "--code-budget" => options.code_budget = Some(size(&value()?)?),
+                "--opt" => options.opt = level(&value()?)?,
+                "--policy" => options.policy = policy(&value()?)?,
+                "--stats" => options.stats = true,
+                "--stress" => options.stress = true,
+                "--help" | "-h" => return Err(String::new()),
+                flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
+                _ if file.is_some() => {
+                    return Err(format!("{word}: the program's arguments go after --"));
+                }
+                _ => file = Some(PathBuf::from(&word)),
+            }
+        }
+        options.file = file.ok_or("no file")?;
+        Ok(options)
+    }
+}
+
+fn level(word: &str) -> Result<u8, String> {
+    let level = word.parse().ok().filter(|level| *level <= 3);
+    level.ok_or_else(|| format!("--opt {word}: a level is 0, 1, 2 or 3"))
+}
+
+fn policy(word: &str) -> Result<PolicyName, String> {
+    match word {
+        "lru" => Ok(PolicyName::Lru),
+        "sieve" => Ok(PolicyName::Sieve),
+        _ => Err(format!("--policy {word}: there are lru and sieve")),
+    }
+}
+
+fn size(word: &str) -> Result<u64, String> {
+    let digits = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match &word[digits.len()..] {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        _ => None,
+    };
+    let bytes = digits.parse::<u64>().ok().zip(shift);
+    bytes
+        .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        .ok_or_else(|| format!("{word} is no size: say 65536, 64KiB or 1MiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("1MiB"), Ok(1 << 20));
+        assert_eq!(size("12"), Ok(12));
+        for wrong in ["", "KiB", "64kb", "-1", "1.5MiB", "99999999999GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn flags_and_arguments() {
+        let options =
+            parse("--opt 2 --code-budget 64KiB --policy sieve a.bc --stats -- -x --opt").unwrap();
+        assert_eq!(options.file, PathBuf::from("a.bc"));
+        assert_eq!(options.arguments, ["-x", "--opt"]);
+        assert_eq!(options.code_budget, Some(65536));
+        assert_eq!((options.opt, options.policy), (2, PolicyName::Sieve));
+        assert!(options.stats && !options.stress);
+    }
+
+    #[test]
+    fn mistakes() {
+        for wrong in [
+            "",
+            "--opt 4 a",
+            "--opt",
+            "--nope a",
+            "a b",
+            "--policy fifo a",
+            "-- a",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The end of a program: `exit`, `atexit` and their kin.
+//!
+//! `run_ir` supplies them itself. A program's handlers are methods, to be called while the thread is pinned and
+//! the cache is there; libc would call them after all that is gone. Whoever calls `exit` is in the program, and so
+//! pinned: the handlers run right there, on top of it, and no frame is unwound.
+
+use std::ffi::{c_int, c_void};
+use std::sync::{Mutex, OnceLock};
+
+/// What the program wants called at its end.
+#[derive(Clone, Copy)]
+enum Handler {
+    Plain(extern "C" fn()),
+    WithArgument(extern "C" fn(*mut c_void), usize),
+    WithStatus(extern "C" fn(c_int, *mut c_void), usize),
+}
+
+static AT_EXIT: Mutex<Vec<Handler>> = Mutex::new(Vec::new());
+static AT_QUICK_EXIT: Mutex<Vec<Handler>> = Mutex::new(Vec::new());
+static REPORT: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// What `__dso_handle` names: only its address counts.
+static DSO_HANDLE: u8 = 0;
+
+/// Sets what runs between the program's last handler and the end of the process.
+pub fn at_end(report: impl Fn() + Send + Sync + 'static) {
+    // A second report is ignored: there is one program, and it ends once.
+    let _ = REPORT.set(Box::new(report));
+}
+
+/// The functions that stand in for libc's of the same name.
+pub fn supplied(name: &str) -> Option<*const ()> {
+    Some(match name {
+        "exit" => exit as extern "C" fn(c_int) -> ! as *const (),
+        "quick_exit" => quick_exit as extern "C" fn(c_int) -> ! as *const (),
+        "atexit" => atexit as extern "C" fn(extern "C" fn()) -> c_int as *const (),
+        "at_quick_exit" => at_quick_exit as extern "C" fn(extern "C" fn()) -> c_int as *const (),
+        "__cxa_atexit" => cxa_atexit as *const (),
+        "on_exit" => on_exit as *const (),
+        "__dso_handle" => (&raw const DSO_HANDLE).cast(),
+        _ => return None,
+    })
+}
+
+/// Ends the program: its handlers, newest first, then the report, then libc's own end.
+///
+/// A handler may register others, and may call `exit`: then the rest of the handlers run there.
+pub extern "C" fn exit(code: c_int) -> ! {
+    run(&AT_EXIT, code);
+    // SAFETY: flushes all of the program's streams; their order with what we print is the native one.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+    if let Some(report) = REPORT.get() {
+        report();
+    }
+    // SAFETY: the program is over, and so is this process.
+    unsafe { libc::exit(code) }
+}
+
+extern "C" fn quick_exit(code: c_int) -> ! {
+    run(&AT_QUICK_EXIT, code);
+    // SAFETY: as natively, nothing is flushed.
+    unsafe { libc::_exit(code) }
+}
+
+/// Pops one handler at a time: none runs twice, and the lock is free while one runs.
+fn run(handlers: &Mutex<Vec<Handler>>, code: c_int) {
+    while let Some(handler) = pop(handlers) {
+        match handler {
+            Handler::Plain(function) => function(),
+            Handler::WithArgument(function, argument) => function(argument as *mut c_void),
+            Handler::WithStatus(function, argument) => function(code, argument as *mut c_void),
+        }
+    }
+}
+
+fn pop(handlers: &Mutex<Vec<Handler>>) -> Option<Handler> {
+    handlers.lock().ok()?.pop()
+}
+
+/// 0 for done, as libc's functions answer.
+fn push(handlers: &Mutex<Vec<Handler>>, handler: Handler) -> c_int {
+    match handlers.lock() {
+        Ok(mut handlers) => {
+            handlers.push(handler);
+            0
+        }
+        Err(_) => -1,
+    }
+}
+
+extern "C" fn atexit(function: extern "C" fn()) -> c_int {
+    push(&AT_EXIT, Handler::Plain(function))
+}
+
+extern "C" fn at_quick_exit(function: extern "C" fn()) -> c_int {
+    push(&AT_QUICK_EXIT, Handler::Plain(function))
+}
+
+extern "C" fn cxa_atexit(
+    function: extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+    _dso: *mut c_void,
+) -> c_int {
+    push(&AT_EXIT, Handler::WithArgument(function, argument as usize))
+}
+
+extern "C" fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int {
+    push(&AT_EXIT, Handler::WithStatus(function, argument as usize))
+}

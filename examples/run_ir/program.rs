@@ -1,0 +1,452 @@
+//! Takes a program apart: what lives as long as it runs, and what each function may keep for itself.
+
+use crate::ir::{self, Module, Value};
+use crate::labels;
+use crate::normalise::{self, DROP_UNUSED};
+use crate::reading::solely_read;
+use crate::split::{self, Bitcode, Pieces};
+use inkwell::AddressSpace;
+use inkwell::llvm_sys::core::*;
+use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout};
+use inkwell::llvm_sys::{LLVMLinkage, LLVMTypeKind};
+use std::collections::{BTreeSet, HashSet};
+
+/// The function of the globals' piece: it returns the table of their addresses.
+pub const GLOBALS: &str = "run_ir.globals";
+
+/// A constant read by several functions is copied into each up to this size; a larger one stays one.
+const SHARED_BYTES: u64 = 1 << 10;
+
+/// A constant read by one function goes with it up to this size: compiling it again must stay cheap.
+const OWN_BYTES: u64 = 64 << 10;
+
+/// A program in pieces, each ready to be compiled by itself.
+pub struct Program {
+    /// The functions that are methods of their own.
+    pub methods: Vec<String>,
+    /// Functions whose labels outlive an activation: their code stands with the globals, and stays.
+    pub kept: Vec<String>,
+    /// What the table of addresses holds, in its order: global variables, then the kept functions.
+    pub table: Vec<String>,
+    /// The globals, with the kept functions and [`GLOBALS`].
+    pub globals: Bitcode,
+    /// The functions, cut out when asked for.
+    pub pieces: Pieces,
+    /// Whether `main` returns its exit code; otherwise that is 0.
+    pub main_returns: bool,
+}
+
+/// What becomes of the program's globals.
+struct Fates {
+    /// Go with the functions that read them.
+    local: BTreeSet<String>,
+    /// Live as long as the program.
+    lasting: BTreeSet<String>,
+    /// Functions whose code does.
+    kept: BTreeSet<String>,
+    /// Functions with tables of labels that go with them.
+    labelled: HashSet<String>,
+}
+
+/// Takes a normalised program apart.
+pub fn take_apart(module: Module<'_>) -> Result<Program, String> {
+    let fates = decide(&module);
+    let main_returns = main_returns(&module);
+    for name in &fates.local {
+        if let Some(global) = ir::global(&module, name) {
+            // SAFETY: a global variable. That it is never written was found out, not declared.
+            unsafe { LLVMSetGlobalConstant(global.raw(), 1) };
+            global.set_linkage(LLVMLinkage::LLVMPrivateLinkage);
+        }
+    }
+    let methods: Vec<_> = ir::functions(&module)
+        .into_iter()
+        .filter(|function| !function.is_declaration())
+        .map(Value::name)
+        .filter(|name| !fates.kept.contains(name))
+        .collect();
+    let lasting: Vec<_> = fates.lasting.iter().chain(&fates.kept).cloned().collect();
+    let stashed = stash(&module, &lasting);
+    let whole = split::bitcode(&module);
+    unstash(stashed);
+    Ok(Program {
+        pieces: Pieces::new(whole, methods.clone(), fates.labelled),
+        globals: globals_piece(&module, &lasting, &methods)?,
+        kept: fates.kept.into_iter().collect(),
+        table: lasting,
+        methods,
+        main_returns,
+    })
+}
+
+fn main_returns(module: &Module<'_>) -> bool {
+    ir::function(module, "main").is_some_and(|main| {
+        // SAFETY: the type of a function is a function type.
+        unsafe {
+            LLVMGetTypeKind(LLVMGetReturnType(main.value_type())) != LLVMTypeKind::LLVMVoidTypeKind
+        }
+    })
+}
+
+fn decide(module: &Module<'_>) -> Fates {
+    let labels = labels::follow(module);
+    let (mut local, mut lasting) = (BTreeSet::new(), BTreeSet::new());
+    for global in ir::globals(module)
+        .into_iter()
+        .filter(|global| !global.is_declaration())
+    {
+        let goes_along = match labels.holders.contains(&global) {
+            true => labels.tables.contains_key(&global),
+            false => is_cheap_to_copy(module, global),
+        };
+        if goes_along { &mut local } else { &mut lasting }.insert(global.name());
+    }
+    let labelled = labels.tables.into_values().map(Value::name).collect();
+    let kept = labels.kept.into_iter().map(Value::name).collect();
+    Fates {
+        local,
+        lasting,
+        kept,
+        labelled,
+    }
+}
+
+fn is_cheap_to_copy(module: &Module<'_>, global: Value<'_>) -> bool {
+    if !global.is_constant() && !global.is_local() {
+        return false;
+    }
+    // SAFETY: the module is live, the type is sized: a variable has it.
+    let size = unsafe {
+        LLVMABISizeOfType(
+            LLVMGetModuleDataLayout(module.as_mut_ptr()),
+            global.value_type(),
+        )
+    };
+    size <= OWN_BYTES
+        && solely_read(global)
+            .is_some_and(|reading| reading.functions.len() <= 1 || size <= SHARED_BYTES)
+}
+
+/// A definition that is out of the way, and the declaration that stands in for it.
+struct Stashed<'m> {
+    definition: Value<'m>,
+    declaration: Value<'m>,
+    initialiser: Option<Value<'m>>,
+}
+
+/// Puts declarations where the pieces of the functions must not have definitions.
+///
+/// Initialisers are taken off meanwhile: whoever reads the pieces would have to read them, and the labels in them
+/// would demand their functions. The bodies of kept functions can stay: internal and unused, no piece takes them.
+fn stash<'m>(module: &'m Module<'_>, names: &[String]) -> Vec<Stashed<'m>> {
+    let named = |name: &String| ir::global(module, name).or_else(|| ir::function(module, name));
+    let stash = |definition: Value<'m>| {
+        let declaration = ir::declare_like(module, definition);
+        let name = definition.name();
+        definition.set_name("");
+        declaration.set_name(&name);
+        definition.replace_by(declaration);
+        definition.set_linkage(LLVMLinkage::LLVMInternalLinkage);
+        (definition, declaration)
+    };
+    let stashed: Vec<_> = names.iter().filter_map(named).map(stash).collect();
+    // Only when all are replaced: initialisers are made anew as what they point to changes.
+    let take_off = |(definition, declaration): (Value<'m>, Value<'m>)| {
+        let initialiser = match definition.is_function() {
+            true => None,
+            false => definition.initialiser(),
+        };
+        if initialiser.is_some() {
+            definition.set_initialiser(None);
+            definition.set_linkage(LLVMLinkage::LLVMExternalLinkage);
+        }
+        Stashed {
+            definition,
+            declaration,
+            initialiser,
+        }
+    };
+    stashed.into_iter().map(take_off).collect()
+}
+
+/// Undoes what `stash` did; only that all is internal now.
+fn unstash(stashed: Vec<Stashed<'_>>) {
+    // All initialisers first: then LLVM makes those anew that point to what changes.
+    for Stashed {
+        definition,
+        initialiser,
+        ..
+    } in &stashed
+    {
+        if initialiser.is_some() {
+            definition.set_initialiser(*initialiser);
+            definition.set_linkage(LLVMLinkage::LLVMInternalLinkage);
+        }
+    }
+    for Stashed {
+        definition,
+        declaration,
+        ..
+    } in stashed
+    {
+        let name = declaration.name();
+        declaration.replace_by(definition);
+        // SAFETY: all uses have been given back, and no one else holds a copy.
+        unsafe { declaration.delete() };
+        definition.set_name(&name);
+    }
+}
+
+/// The piece that lives as long as the program. All in it is internal, and found by the table.
+///
+/// That the table holds their addresses also tells the optimiser that others read and write them.
+fn globals_piece(
+    module: &Module<'_>,
+    table: &[String],
+    methods: &[String],
+) -> Result<Bitcode, String> {
+    for function in methods.iter().filter_map(|name| ir::function(module, name)) {
+        function.set_linkage(LLVMLinkage::LLVMAvailableExternallyLinkage);
+    }
+    add_table(module, table)?;
+    normalise::run_passes(module, DROP_UNUSED)?;
+    Ok(split::bitcode(module))
+}
+
+fn add_table(module: &Module<'_>, names: &[String]) -> Result<(), String> {
+    let context = module.get_context();
+    let pointer = context.ptr_type(AddressSpace::default());
+    let addresses: Vec<_> = names
+        .iter()
+        .filter_map(|name| {
+            let function = module.get_function(name).map(|f| f.as_global_value());
+            function
+                .or_else(|| module.get_global(name))
+                .map(|global| global.as_pointer_value())
+        })
+        .collect();
+    if addresses.len() != names.len() {
+        return Err("a global got lost".into());
+    }
+    // A null at the end: the table of a program without globals is not nothing.
+    let addresses: Vec<_> = addresses
+        .into_iter()
+        .chain([pointer.const_null()])
+        .collect();
+    let table = module.add_global(
+        pointer.array_type(addresses.len() as u32),
+        None,
+        "run_ir.table",
+    );
+    table.set_initializer(&pointer.const_array(&addresses));
+    table.set_linkage(inkwell::module::Linkage::Private);
+    table.set_constant(true);
+    let function = module.add_function(GLOBALS, pointer.fn_type(&[], false), None);
+    let builder = context.create_builder();
+    builder.position_at_end(context.append_basic_block(function, ""));
+    let address = table.as_pointer_value();
+    builder
+        .build_return(Some(&address))
+        .map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use inkwell::context::Context;
+    use inkwell::memory_buffer::MemoryBuffer;
+
+    fn parse<'ctx>(context: &'ctx Context, text: &[u8]) -> Module<'ctx> {
+        let buffer = MemoryBuffer::create_from_memory_range_copy(text, "test");
+        context
+            .create_module_from_ir(buffer)
+            .map_err(|error| error.to_string())
+            .unwrap()
+    }
+
+    fn apart(text: &str) -> Program {
+        let context = Context::create();
+        let module = parse(&context, text.as_bytes());
+        crate::load::fit_to_host(&module).unwrap();
+        normalise::normalise(&module, true).unwrap();
+        take_apart(module).unwrap()
+    }
+
+    /// The text of a piece, which is a module of its own.
+    fn piece(program: &mut Program, name: &str) -> String {
+        let bitcode = program.pieces.get(name).unwrap();
+        let context = Context::create();
+        let module = parse(&context, &bitcode);
+        module.verify().unwrap();
+        module.print_to_string().to_string()
+    }
+
+    fn globals(program: &Program) -> String {
+        let context = Context::create();
+        let module = parse(&context, &program.globals);
+        module.verify().unwrap();
+        module.print_to_string().to_string()
+    }
+
+    const DATA: &str = r#"
+        @read = private constant [4 x i32] [i32 1, i32 2, i32 3, i32 4]
+        @never_written = internal global [4 x i32] [i32 5, i32 6, i32 7, i32 8]
+        @written = internal global i32 9
+        @text = private unnamed_addr constant [3 x i8] c"ab\00"
+        @link = global ptr @written
+        @same = internal alias i32, ptr @helper_alias_target
+        @helper_alias_target = internal global i32 3
+        @common = common global i32 0
+        define ptr @leaks() { ret ptr @text }
+        define internal fastcc i32 @helper(i64 %i) {
+          %p = getelementptr [4 x i32], ptr @read, i64 0, i64 %i
+          %q = getelementptr [4 x i32], ptr @never_written, i64 0, i64 %i
+          %a = load i32, ptr %p
+          %b = load i32, ptr %q
+          store i32 %b, ptr @written
+          %c = load i32, ptr @same
+          store i32 %c, ptr @common
+          ret i32 %a
+        }
+        define i32 @main() {
+          %a = call fastcc i32 @helper(i64 1)
+          %p = load ptr, ptr @link
+          store i32 %a, ptr %p
+          ret i32 %a
+        }
+    "#;
+
+    #[test]
+    fn constants_that_are_read_go_with_their_functions() {
+        let mut program = apart(DATA);
+        assert_eq!(program.table, ["common", "link", "text", "written"]);
+        let helper = piece(&mut program, "helper");
+        assert!(
+            helper.contains("@read = private constant [4 x i32]"),
+            "{helper}"
+        );
+        assert!(
+            helper.contains("@never_written = private constant"),
+            "{helper}"
+        );
+        assert!(
+            helper.contains("@written = external global i32"),
+            "{helper}"
+        );
+        assert!(
+            helper.contains("define") && !helper.contains("@main"),
+            "{helper}"
+        );
+        assert!(piece(&mut program, "leaks").contains("@text = external constant"));
+        let main = piece(&mut program, "main");
+        assert!(
+            main.contains("declare dso_local i32 @helper(i64)")
+                || main.contains("declare i32 @helper(i64)"),
+            "{main}"
+        );
+        assert!(
+            !main.contains("@read") && !main.contains("fastcc"),
+            "{main}"
+        );
+    }
+
+    #[test]
+    fn what_is_written_or_pointed_to_lives_as_long_as_the_program() {
+        let program = apart(DATA);
+        let globals = globals(&program);
+        for line in [
+            "@written = internal global i32 9",
+            "@link = internal global ptr @written",
+            "@common = internal global i32 0",
+            "@text = internal unnamed_addr constant [3 x i8] c\"ab\\00\"",
+        ] {
+            assert!(globals.contains(line), "{line} is missing in\n{globals}");
+        }
+        assert!(
+            !globals.contains("@read") && !globals.contains("@main"),
+            "{globals}"
+        );
+        assert!(program.kept.is_empty());
+    }
+
+    fn labels(more: &str) -> Program {
+        apart(&format!(
+            "@table = internal global [2 x ptr] [ptr blockaddress(@jumps, %a), ptr blockaddress(@jumps, %b)]
+             @place = global ptr null
+             define i32 @jumps(i64 %i) {{
+               %p = getelementptr [2 x ptr], ptr @table, i64 0, i64 %i
+               %l = load ptr, ptr %p
+               {more}
+               indirectbr ptr %l, [label %a, label %b]
+             a: ret i32 1
+             b: ret i32 2
+             }}
+             define i32 @main() {{
+               %r = call i32 @jumps(i64 1)
+               ret i32 %r
+             }}"
+        ))
+    }
+
+    #[test]
+    fn labels_within_an_activation_go_with_their_function() {
+        let mut program =
+            labels("%v = alloca ptr\nstore ptr %l, ptr %v\n%again = load ptr, ptr %v");
+        assert!(program.kept.is_empty());
+        assert!(!program.table.contains(&"table".into()));
+        let jumps = piece(&mut program, "jumps");
+        assert!(jumps.contains("blockaddress(@jumps, %a)"), "{jumps}");
+        let main = piece(&mut program, "main");
+        assert!(
+            !main.contains("@table") && !main.contains("indirectbr"),
+            "{main}"
+        );
+    }
+
+    #[test]
+    fn labels_that_get_about_keep_their_function() {
+        for more in [
+            "store ptr %l, ptr @place",
+            "store ptr blockaddress(@jumps, %b), ptr @table",
+            "store ptr @table, ptr @place",
+            "%v = alloca ptr\nstore ptr %l, ptr %v\nstore ptr %v, ptr @place",
+            "call i32 @jumps(i64 ptrtoint (ptr blockaddress(@jumps, %a) to i64))",
+        ] {
+            let mut program = labels(more);
+            assert_eq!(program.kept, ["jumps"], "{more}");
+            assert!(
+                program.table.contains(&"table".into())
+                    && !program.methods.contains(&"jumps".into())
+            );
+            let globals = globals(&program);
+            assert!(globals.contains("define internal i32 @jumps"), "{globals}");
+            let main = piece(&mut program, "main");
+            assert!(main.contains("declare i32 @jumps(i64)"), "{main}");
+        }
+    }
+
+    /// More functions than one cut divides into parts, at several levels.
+    #[test]
+    fn every_function_is_cut_out_once() {
+        let count = 700;
+        let mut text = String::from("define i32 @main() {\n ret i32 0\n}\n");
+        for index in 0..count {
+            text += &format!(
+                "@t{index} = private constant [2 x ptr] [ptr blockaddress(@f{index}, %a), ptr null]\n"
+            );
+            text += &format!(
+                "define i32 @f{index}() {{\n %r = call i32 @f{}()\n %l = load ptr, ptr @t{index}\n indirectbr ptr %l, [label %a]\na: ret i32 {index}\n}}\n",
+                (index + 1) % count
+            );
+        }
+        let mut program = apart(&text);
+        assert_eq!(program.methods.len(), count + 1);
+        for index in [0, 1, 43, 44, 350, 698, 699, 43] {
+            let piece = piece(&mut program, &format!("f{index}"));
+            assert_eq!(piece.matches("\ndefine ").count(), 1, "{piece}");
+            assert!(piece.contains(&format!("ret i32 {index}\n")), "{piece}");
+            assert_eq!(piece.matches("@t").count(), 2, "{piece}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What `run_ir` cannot run, found before anything runs.
+//!
+//! A program that ran half its way and then died would be worse than one refused: the list names every construct
+//! and where it stands.
+
+use crate::ir::{self, Module, Value};
+use crate::symbols;
+use inkwell::llvm_sys::LLVMOpcode;
+use inkwell::llvm_sys::core::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Calling conventions that are C's on this machine once caller and callee agree: C, fast, cold, System V.
+pub const LIKE_C: [u32; 4] = [0, 8, 9, 78];
+
+/// libc functions whose callbacks come at any time, on any thread, or in a process without our workers.
+const FOREIGN: [(&str, &str); 11] = [
+    ("pthread_create", "threads"),
+    ("thrd_create", "threads"),
+    ("clone", "threads"),
+    ("timer_create", "threads"),
+    ("mq_notify", "threads"),
+    ("fork", "child processes that share the program's code"),
+    ("_Fork", "child processes that share the program's code"),
+    ("sigaction", "signal handlers"),
+    ("sigvec", "signal handlers"),
+    ("sigset", "signal handlers"),
+    ("bsd_signal", "signal handlers"),
+];
+
+/// Intrinsics that need more of a runtime than there is, by the start of their names.
+const INTRINSICS: [(&str, &str); 8] = [
+    ("llvm.eh.", "exception handling"),
+    ("llvm.coro.", "coroutines"),
+    ("llvm.threadlocal.", "thread-local variables"),
+    ("llvm.localescape", "structured exception handling"),
+    ("llvm.localrecover", "structured exception handling"),
+    ("llvm.experimental.gc.", "garbage collection"),
+    ("llvm.init.trampoline", "trampolines on the stack"),
+    ("llvm.experimental.deoptimize", "deoptimisation"),
+];
+
+/// The reasons to refuse, each with the places it stands at.
+#[derive(Default, Debug)]
+pub struct Refusal {
+    reasons: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Refusal {
+    fn add(&mut self, reason: impl Into<String>, place: impl Into<String>) {
+        self.reasons
+            .entry(reason.into())
+            .or_default()
+            .insert(place.into());
+    }
+
+    /// One line a reason.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.reasons.iter().map(|(reason, places)| {
+            let places: Vec<_> = places.iter().map(String::as_str).collect();
+            match places.join(", ").as_str() {
+                "" => reason.clone(),
+                places => format!("{reason}: {places}"),
+            }
+        })
+    }
+}
+
+/// Ok if the program can run.
+pub fn check(module: &Module<'_>) -> Result<(), Refusal> {
+    let mut refusal = Refusal::default();
+    module_level(module, &mut refusal);
+    for global in ir::globals(module) {
+        variable(global, &mut refusal);
+    }
+    for function in ir::functions(module) {
+        if function.is_declaration() {
+            declaration(function, &mut refusal);
+        } else {
+            body(function, &mut refusal);
+        }
+    }
+    entry(module, &mut refusal);
+    match refusal.reasons.is_empty() {
+        true => Ok(()),
+        false => Err(refusal),
+    }
+}
+
+fn module_level(module: &Module<'_>, refusal: &mut Refusal) {
+    let triple = module.get_triple().as_str().to_string_lossy().into_owned();
+    let host = triple.starts_with("x86_64") && triple.contains("linux") && !triple.contains("x32");
+    if !triple.is_empty() && !host {
+        refusal.add("another machine's target triple", triple);
+    }
+    let mut length = 0;
+    // SAFETY: the module is live.
+    unsafe { LLVMGetModuleInlineAsm(module.as_mut_ptr(), &mut length) };
+    if length != 0 {
+        refusal.add("module-level assembly", "");
+    }
+    for ifunc in ir::ifuncs(module) {
+        refusal.add("indirect functions (ifunc)", ifunc.name());
+    }
+}
+
+fn variable(global: Value<'_>, refusal: &mut Refusal) {
+    // SAFETY: a global variable.
+    if unsafe { LLVMIsThreadLocal(global.raw()) } != 0 {
+        refusal.add("thread-local variables", global.name());
+    }
+    let name = global.name();
+    if name == "llvm.global_ctors" || name == "llvm.global_dtors" {
+        let what = if name.ends_with("ctors") {
+            "constructors"
+        } else {
+            "destructors"
+        };
+        let entries = global.initialiser().map_or(0, Value::operand_count);
+        for index in 0..entries {
+            // An entry is { priority, function, data }.
+            let entry = global.initialiser().and_then(|list| list.operand(index));
+            let function = entry.and_then(|entry| entry.operand(1)).map(Value::name);
+            refusal.add(what, function.unwrap_or_default());
+        }
+    } else if global.is_declaration() && !name.starts_with("llvm.") {
+        unresolved(global, refusal);
+    }
+}
+
+fn declaration(function: Value<'_>, refusal: &mut Refusal) {
+    let name = function.name();
+    if name.starts_with("llvm.") {
+        let known = INTRINSICS.iter().find(|(start, _)| name.starts_with(start));
+        if let Some((_, reason)) = known {
+            for place in places(function) {
+                refusal.add(*reason, place);
+            }
+        }
+        return;
+    }
+    if let Some((_, reason)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+        refusal.add(format!("{reason} ({name})"), places(function).join(", "));
+    } else if name == "signal" && !function.users().into_iter().all(ignores_or_resets) {
+        refusal.add("signal handlers (signal)", places(function).join(", "));
+    } else {
+        unresolved(function, refusal);
+    }
+}
+
+/// Whether a use of `signal` asks for SIG_DFL or SIG_IGN, which are no functions of the program.
+fn ignores_or_resets(user: Value<'_>) -> bool {
+    user.opcode() == Some(LLVMOpcode::LLVMCall)
+        && user.operand(1).is_some_and(|handler| {
+            // SAFETY: any value may be asked whether it is null; the operand of `inttoptr` is an integer.
+            unsafe {
+                LLVMIsNull(handler.raw()) != 0
+                    || handler.opcode() == Some(LLVMOpcode::LLVMIntToPtr)
+                        && handler.operand(0).is_some_and(|number| {
+                            !LLVMIsAConstantInt(number.raw()).is_null()
+                                && LLVMConstIntGetZExtValue(number.raw()) <= 1
+                        })
+            }
+        })
+}
+
+fn unresolved(global: Value<'_>, refusal: &mut Refusal) {
+    let weak = global.linkage() == inkwell::llvm_sys::LLVMLinkage::LLVMExternalWeakLinkage;
+    let name = global.name();
+    let symbol = name.trim_start_matches('\u{1}');
+    if global.is_used() && !weak && symbols::find(symbol).is_none() {
+        let places = places(global);
+        let by = if places.is_empty() {
+            String::new()
+        } else {
+            format!(" (used by {})", places.join(", "))
+        };
+        refusal.add("unresolved external symbols", format!("{symbol}{by}"));
+    }
+}
+
+/// The functions that a global is used in, directly.
+fn places(global: Value<'_>) -> Vec<String> {
+    let users = global
+        .users()
+        .into_iter()
+        .filter(|user| user.is_instruction());
+    let names: BTreeSet<_> = users.filter_map(Value::parent).map(Value::name).collect();
+    names.into_iter().collect()
+}
+
+fn body(function: Value<'_>, refusal: &mut Refusal) {
+    let name = function.name();
+    // SAFETY: a function.
+    unsafe {
+        if LLVMHasPersonalityFn(function.raw()) != 0 {
+            refusal.add("exception handling (personality)", &*name);
+        }
+        if !LLVMGetGC(function.raw()).is_null() {
+            refusal.add("garbage collection", &*name);
+        }
+        if LLVMHasPrefixData(function.raw()) != 0 || LLVMHasPrologueData(function.raw()) != 0 {
+            refusal.add("prefix or prologue data", &*name);
+        }
+    }
+    if !LIKE_C.contains(&function.convention()) {
+        refusal.add(convention(function.convention()), &*name);
+    }
+    for instruction in function.instructions() {
+        if let Some(reason) = instruction_reason(instruction) {
+            refusal.add(reason, &*name);
+        }
+    }
+}
+
+fn instruction_reason(instruction: Value<'_>) -> Option<String> {
+    use LLVMOpcode::*;
+    let exception = |what: &str| Some(format!("exception handling ({what})"));
+    match instruction.opcode()? {
+        LLVMInvoke => exception("invoke"),
+        LLVMLandingPad => exception("landingpad"),
+        LLVMResume => exception("resume"),
+        LLVMCleanupPad | LLVMCleanupRet => exception("cleanuppad"),
+        LLVMCatchPad | LLVMCatchRet | LLVMCatchSwitch => exception("catchpad"),
+        LLVMCall | LLVMCallBr if !LIKE_C.contains(&instruction.call_convention()) => {
+            Some(convention(instruction.call_convention()))
+        }
+        _ => None,
+    }
+}
+
+fn convention(number: u32) -> String {
+    let name = match number {
+        10 => "GHC's",
+        13 => "anyregcc",
+        14 => "preserve_mostcc",
+        15 => "preserve_allcc",
+        16 => "swiftcc",
+        18 => "tailcc",
+        20 => "swifttailcc",
+        79 => "win64cc",
+        other => return format!("calling convention {other}"),
+    };
+    format!("calling convention {name}")
+}
+
+fn entry(module: &Module<'_>, refusal: &mut Refusal) {
+    let Some(main) = ir::function(module, "main").filter(|main| !main.is_declaration()) else {
+        refusal.add("no function main", "");
+        return;
+    };
+    // SAFETY: a function; its type is a function type.
+    let parameters = unsafe { LLVMCountParams(main.raw()) };
+    if parameters > 3 {
+        refusal.add(format!("a main of {parameters} parameters"), "main");
+    }
+}

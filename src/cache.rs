@@ -1,0 +1,253 @@
+//! The public face of a cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::compile::{Backend, ErasedBackend, Frontend, on_a_worker};
+use crate::config::{Builder, Config};
+use crate::engine::{Cause, Life};
+use crate::error::Error;
+use crate::evict::Policy;
+use crate::handle::Handle;
+use crate::method::{Key, MethodType};
+use crate::observe::Statistics;
+use crate::reclaim::Participant;
+
+/// A cache of compiled methods.
+///
+/// Cloning is cheap, and all clones are the same cache. It lives, with all of its code, for as
+/// long as a clone of it, a [`Handle`] or a [`Participant`] does; in which order these are
+/// dropped never matters. All methods may be called from any thread.
+pub struct Cache<K: Key> {
+    life: Arc<Life<K>>,
+}
+
+impl<K: Key> Clone for Cache<K> {
+    fn clone(&self) -> Self {
+        Self {
+            life: self.life.clone(),
+        }
+    }
+}
+
+impl<K: Key> Cache<K> {
+    /// A cache whose methods a front end emits as LLVM IR.
+    pub fn builder<F: Frontend<Key = K>>(frontend: F) -> Builder<K> {
+        Builder::for_frontend(frontend)
+    }
+
+    /// A cache whose methods come from a code generator other than LLVM.
+    pub fn with_backend<B: Backend<K>>(backend: B) -> Builder<K> {
+        Builder::for_backend(backend)
+    }
+
+    pub(crate) fn start(
+        config: Config,
+        policy: Box<dyn Policy>,
+        backend: Box<dyn ErasedBackend<K>>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            life: Life::start(config, policy, backend)?,
+        })
+    }
+
+    /// Makes the calling thread a participant: it may pin, and run methods. Once per thread; the
+    /// name stands in the statistics when the thread holds memory up.
+    pub fn participant(&self, name: impl Into<String>) -> Participant {
+        Participant::new(&self.life.core.domain, name.into(), self.life.erased())
+    }
+
+    /// A handle to the method of a key, resident or not, compiled before or not: to be made once
+    /// per call site, and kept there. It takes no lock if the key is known.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSpace`] when there are no cells left (some four million methods can be
+    /// referred to at a time), [`Error::Memory`] when the system refuses memory for them,
+    /// [`Error::Forked`] in a forked child.
+    ///
+    /// # Safety
+    /// `F` is the type with which the front end emits this key's function: what
+    /// [`Entry::call`](crate::Entry::call) passes and expects.
+    pub unsafe fn method<F: MethodType>(&self, key: &K) -> Result<Handle<K, F>, Error> {
+        let core = &self.life.core;
+        core.check_fork()?;
+        Ok(Handle::new(self.life.clone(), core.table.intern(key)?))
+    }
+
+    /// Whether the key's method has code now. What it returns may be out of date at once.
+    pub fn is_resident(&self, key: &K) -> bool {
+        let core = &self.life.core;
+        core.table
+            .find(key)
+            .is_some_and(|method| match core.check_fork() {
+                Ok(()) => method.lock().resident.is_some(),
+                // Another thread of the parent may have held the lock when the process forked.
+                Err(_) => method.is_linked(),
+            })
+    }
+
+    /// Unlinks a key's method because it is no longer valid, and sees to it that no compilation
+    /// that has begun is published.
+    ///
+    /// When this returns no call *loads* the old code any more. A call that had loaded it before
+    /// may still start, and frames in it run to their end; who must know that none does waits on
+    /// the returned token.
+    pub fn invalidate(&self, key: &K) -> Invalidation<K> {
+        let core = &self.life.core;
+        if core.check_fork().is_ok()
+            && let Some(method) = core.table.find(key)
+        {
+            core.ledger().drop_code(&method, Cause::Invalidated);
+            core.ring_if_dead();
+        }
+        Invalidation {
+            life: self.life.clone(),
+        }
+    }
+
+    /// [`Cache::invalidate`] for every key for which `stale` returns true. It is asked for all
+    /// keys that are known when this is called, and holds no lock while it is.
+    pub fn invalidate_if(&self, mut stale: impl FnMut(&K) -> bool) -> Invalidation<K> {
+        let core = &self.life.core;
+        if core.check_fork().is_ok() {
+            for method in core.table.all() {
+                if stale(&method.key) {
+                    core.ledger().drop_code(&method, Cause::Invalidated);
+                }
+            }
+            core.ring_if_dead();
+        }
+        Invalidation {
+            life: self.life.clone(),
+        }
+    }
+
+    /// [`Cache::invalidate`] for all keys.
+    pub fn invalidate_all(&self) -> Invalidation<K> {
+        self.invalidate_if(|_| true)
+    }
+
+    /// Evicts a key's method now, as if memory were short. False when it has no code, or is
+    /// [kept](Handle::keep).
+    pub fn evict(&self, key: &K) -> bool {
+        let core = &self.life.core;
+        if core.check_fork().is_err() {
+            return false;
+        }
+        let Some(method) = core.table.find(key) else {
+            return false;
+        };
+        let mut ledger = core.ledger();
+        let evicted = !method.is_kept() && ledger.drop_code(&method, Cause::Evicted);
+        drop(ledger);
+        core.ring_if_dead();
+        evicted
+    }
+
+    /// Evicts all methods that are not [kept](Handle::keep).
+    pub fn evict_all(&self) {
+        let core = &self.life.core;
+        if core.check_fork().is_err() {
+            return;
+        }
+        let mut ledger = core.ledger();
+        let all: Vec<_> = ledger
+            .resident
+            .values()
+            .filter(|m| !m.is_kept())
+            .cloned()
+            .collect();
+        for method in all {
+            ledger.drop_code(&method, Cause::Evicted);
+        }
+        drop(ledger);
+        core.ring_if_dead();
+    }
+
+    /// Seals the open generations, so that they can go once their methods are gone. The cache
+    /// does this by itself when they are full or old enough. Waits for batches that are being
+    /// compiled; on a compile worker itself (in a front end's `emit`) it leaves these alone.
+    pub fn seal(&self) {
+        let core = &self.life.core;
+        match core.check_fork() {
+            Ok(()) if on_a_worker() => core.try_seal(),
+            Ok(()) => core.seal_all(),
+            Err(_) => {}
+        }
+    }
+
+    /// One step of reclamation, for caches without a reclaimer's thread (with one it does no
+    /// harm). True while something waits to be freed: call it again, a little later. May take
+    /// milliseconds; on a thread that is pinned it does nothing, and returns true.
+    pub fn maintain(&self) -> bool {
+        let core = &self.life.core;
+        on_a_worker() || core.domain.this_thread_is_pinned() || core.maintain()
+    }
+
+    /// Changes the budget. A smaller one takes effect at once.
+    pub fn set_budget(&self, bytes: u64) {
+        self.set_limits(|limits| limits.budget = bytes.min(limits.hard_limit));
+    }
+
+    /// Changes the budget for text, constants and data. A smaller one takes effect at once.
+    pub fn set_code_budget(&self, bytes: u64) {
+        self.set_limits(|limits| limits.code_budget = bytes);
+    }
+
+    fn set_limits(&self, change: impl FnOnce(&mut crate::engine::Limits)) {
+        let core = &self.life.core;
+        if core.check_fork().is_err() {
+            return;
+        }
+        let bookkeeping = core.bookkeeping();
+        let mut ledger = core.ledger();
+        change(&mut ledger.limits);
+        ledger.make_room(0, 0, bookkeeping);
+        drop(ledger);
+        core.ring_if_dead();
+    }
+
+    /// Everything a person needs to trust the promises. Takes the cache's lock for a moment.
+    pub fn statistics(&self) -> Statistics {
+        Statistics::of(&self.life.core)
+    }
+
+    /// Makes the system refuse this cache memory (or grant it again), to test how a program
+    /// bears that.
+    pub fn refuse_memory(&self, refuse: bool) {
+        self.life.core.space.refuse_mappings(refuse);
+    }
+}
+
+impl<K: Key> std::fmt::Debug for Cache<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("name", &self.life.core.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// That something was invalidated. Dropping it waits for nothing.
+#[must_use = "what was loaded before may still start: `wait` for that to be over, or drop this"]
+pub struct Invalidation<K: Key> {
+    life: Arc<Life<K>>,
+}
+
+impl<K: Key> Invalidation<K> {
+    /// Waits until every participant has, since then, been seen unpinned or has re-pinned: from
+    /// then on no thread starts, or is inside, the code that was invalidated (unless it never
+    /// left it).
+    ///
+    /// # Errors
+    /// [`Error::Pinned`] if the calling thread is pinned itself, [`Error::WouldDeadlock`] on a
+    /// compile worker, [`Error::Forked`], [`Error::ShuttingDown`].
+    pub fn wait(self) -> Result<(), Error> {
+        self.life.core.wait_for_grace(None)
+    }
+
+    /// [`Invalidation::wait`], for so long at most; then [`Error::Stalled`] names the participant
+    /// that has been pinned longest.
+    pub fn wait_for(self, patience: Duration) -> Result<(), Error> {
+        self.life.core.wait_for_grace(Some(patience))
+    }
+}

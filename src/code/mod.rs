@@ -1,0 +1,34 @@
+//! Executable memory: one reservation of address space, cut into stripes by permission.
+//!
+//! ```text
+//! low                                                                              high
+//! | thunks r-x | cells rw- | text r-x ......... | constants r-- | unwind r-- | data rw- |
+//! ```
+//!
+//! The whole span is below 2 GiB, so code reaches its constants, its cells and every thunk with
+//! a 32-bit displacement. A stripe is cut into slots of one size; a [`Run`] is a series of
+//! neighbouring slots, and belongs to one generation. Text stands beside text and constants
+//! beside constants, at the same distances in the backing file, so the kernel merges the
+//! mappings of neighbours and a million methods need a handful of them.
+//!
+//! Thunks, text, constants and unwind tables are pages of a memfd, mapped through a descriptor
+//! that was reopened read-only: the kernel refuses to make these mappings writable, for ever.
+//! They are filled through a second, writable mapping that lives only while a batch is linked.
+//! Cells and data are private anonymous memory, so that a forked child has its own.
+//!
+//! What is free is `PROT_NONE`, never a hole: no other `mmap` of the process can take it.
+
+mod backing;
+mod reservation;
+mod slots;
+mod space;
+
+pub(crate) use space::{CodeSpace, Kind, Run};
+
+/// The page size that this crate is built for (x86-64 has no other base size).
+pub(crate) const PAGE: u64 = 4096;
+
+/// Rounds up to whole pages.
+pub(crate) const fn page_up(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE) * PAGE
+}

@@ -1,0 +1,221 @@
+//! What is compiled together, and the trait of what compiles it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::generation::Context;
+use crate::method::{Key, Method, Table};
+
+/// Turns keys into object bytes. Implemented for LLVM by every [`Frontend`](crate::Frontend);
+/// implement it yourself for code that does not come from LLVM.
+///
+/// # The contract
+/// - `compile` is called on compile workers, from several at once if the cache has several, each
+///   with a context of its own.
+/// - The object is a relocatable ELF file for this machine. Method *i* is the function symbol
+///   [`Batch::symbol`] in a text section.
+/// - It calls other methods by a load of their cell right before the call
+///   ([`Callee::cell`]), and takes their address as [`Callee::address`]. Both are symbols to be
+///   left undefined.
+/// - A method that cannot be compiled is taken out by [`Batch::fail`]; the rest must go on. An
+///   `Err` says that nobody knows whose fault it was: the batch is then tried again in halves,
+///   down to the guilty one. A panic counts as an `Err`, and costs the context too.
+pub trait Backend<K: Key>: Send + Sync + 'static {
+    /// What a generation keeps for its batches; `()` if nothing.
+    type Context: Send + 'static;
+
+    /// Opens a context. Returns it with the bytes of memory that it takes.
+    ///
+    /// Called off the compile path: on the reclaimer's thread, or by
+    /// [`Cache::maintain`](crate::Cache::maintain).
+    fn open(&self) -> Result<(Self::Context, u64), Error>;
+
+    /// Compiles the batch into one object.
+    fn compile(
+        &self,
+        context: &mut Self::Context,
+        batch: &mut Batch<'_, K>,
+    ) -> Result<Vec<u8>, Error>;
+
+    /// The address of a symbol that the object left undefined, and that is neither a method's,
+    /// nor imported in the builder, nor of the runtime library. Called by compile workers.
+    fn resolve(&self, symbol: &str) -> Option<*const ()> {
+        let _ = symbol;
+        None
+    }
+}
+
+/// The symbols under which code refers to another method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callee {
+    /// A pointer-sized variable: the entry to call now. Load it (atomically, monotonic) right
+    /// before every call: it changes while the code runs. Always within 2 GiB of the code.
+    pub cell: String,
+    /// The method's canonical address: for every use that is not a call.
+    pub address: String,
+}
+
+/// Methods that are compiled together, into one object.
+pub struct Batch<'b, K: Key> {
+    pub(crate) methods: &'b [Arc<Method<K>>],
+    pub(crate) failed: Vec<Option<Error>>,
+    pub(crate) callees: Vec<Arc<Method<K>>>,
+    pub(crate) table: &'b Arc<Table<K>>,
+    pub(crate) context_bytes: u64,
+    pub(crate) phases: Phases,
+}
+
+/// Time spent in each phase of compilation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Phases {
+    /// The front end, and the verifier.
+    pub(crate) emit: Duration,
+    pub(crate) optimise: Duration,
+    pub(crate) generate: Duration,
+}
+
+impl<'b, K: Key> Batch<'b, K> {
+    pub(crate) fn new(methods: &'b [Arc<Method<K>>], table: &'b Arc<Table<K>>) -> Self {
+        Self {
+            methods,
+            failed: methods.iter().map(|_| None).collect(),
+            callees: Vec::new(),
+            table,
+            context_bytes: 0,
+            phases: Phases::default(),
+        }
+    }
+
+    /// Number of methods.
+    pub fn len(&self) -> usize {
+        self.methods.len()
+    }
+
+    /// Never true: a batch has at least one method.
+    pub fn is_empty(&self) -> bool {
+        self.methods.is_empty()
+    }
+
+    /// The key of method `i`.
+    pub fn key(&self, i: usize) -> &'b K {
+        &self.methods[i].key
+    }
+
+    /// The symbol that method `i` must be defined as.
+    pub fn symbol(&self, i: usize) -> String {
+        symbol_of(&self.methods[i])
+    }
+
+    /// The symbols of another method (or of one of these). It stays callable as long as the
+    /// batch's code does, whether it has code of its own or not.
+    pub fn callee(&mut self, key: &K) -> Result<Callee, Error> {
+        let method = self.table.intern(key)?;
+        let callee = Callee {
+            cell: cell_symbol(&method),
+            address: address_symbol(&method),
+        };
+        self.callees.push(method);
+        Ok(callee)
+    }
+
+    /// The code takes the canonical address of this method: from here on the method's cell and
+    /// thunk stay until the cache ends. To be called for every [`Callee::address`] used.
+    pub fn takes_address(&mut self, key: &K) -> Result<(), Error> {
+        self.table.intern(key)?.take_address();
+        Ok(())
+    }
+
+    /// Method `i` failed, and has no part in the object.
+    pub fn fail(&mut self, i: usize, error: Error) {
+        self.failed[i] = Some(error);
+    }
+
+    /// Whether method `i` has failed.
+    pub fn has_failed(&self, i: usize) -> bool {
+        self.failed[i].is_some()
+    }
+
+    /// The method with this cell, if the batch's code may refer to it.
+    pub(crate) fn referred_to(&self, cell: u32) -> Option<&Arc<Method<K>>> {
+        // The latest first: each is asked for soon after it came.
+        let callees = self.callees.iter().rev();
+        callees.chain(self.methods).find(|m| m.cell == cell)
+    }
+
+    /// The context has grown by this many bytes.
+    pub fn charge_context(&mut self, bytes: u64) {
+        self.context_bytes += bytes;
+    }
+}
+
+pub(crate) fn symbol_of<K: Key>(method: &Method<K>) -> String {
+    format!("inkpot.method.{}", method.cell)
+}
+
+fn cell_symbol<K: Key>(method: &Method<K>) -> String {
+    format!("inkpot.cell.{}", method.cell)
+}
+
+fn address_symbol<K: Key>(method: &Method<K>) -> String {
+    format!("inkpot.address.{}", method.cell)
+}
+
+/// What an undefined symbol of ours means.
+pub(crate) enum OwnSymbol<'s> {
+    /// The cell with this number.
+    Cell(u32),
+    /// The canonical entry of the cell with this number.
+    Address(u32),
+    /// The import of this name, in a module where the name itself means something else.
+    Import(&'s str),
+}
+
+/// Understands `inkpot.cell.N` and `inkpot.address.N`, with any suffix after a dot, and
+/// `inkpot.import.N.NAME`.
+pub(crate) fn parse_symbol(symbol: &str) -> Option<OwnSymbol<'_>> {
+    let (what, rest) = symbol.strip_prefix("inkpot.")?.split_once('.')?;
+    let (number, suffix) = match rest.split_once('.') {
+        Some((number, suffix)) => (number, Some(suffix)),
+        None => (rest, None),
+    };
+    let number = number.parse().ok()?;
+    match what {
+        "cell" => Some(OwnSymbol::Cell(number)),
+        "address" => Some(OwnSymbol::Address(number)),
+        "import" => suffix.map(OwnSymbol::Import),
+        _ => None,
+    }
+}
+
+/// [`Backend`] with its context's type erased, so that a cache's type names only the key.
+pub(crate) trait ErasedBackend<K: Key>: Send + Sync {
+    fn open(&self) -> Result<Context, Error>;
+    fn compile(&self, context: &mut Context, batch: &mut Batch<'_, K>) -> Result<Vec<u8>, Error>;
+    fn resolve(&self, symbol: &str) -> Option<*const ()>;
+}
+
+impl<K: Key, B: Backend<K>> ErasedBackend<K> for B {
+    fn open(&self) -> Result<Context, Error> {
+        let (value, bytes) = Backend::open(self)?;
+        Ok(Context {
+            value: Box::new(value) as Box<dyn Any + Send>,
+            bytes,
+        })
+    }
+
+    fn compile(&self, context: &mut Context, batch: &mut Batch<'_, K>) -> Result<Vec<u8>, Error> {
+        let inner = context
+            .value
+            .downcast_mut()
+            .expect("contexts come from this backend's `open`");
+        let object = Backend::compile(self, inner, batch);
+        context.bytes += batch.context_bytes;
+        object
+    }
+
+    fn resolve(&self, symbol: &str) -> Option<*const ()> {
+        Backend::resolve(self, symbol)
+    }
+}

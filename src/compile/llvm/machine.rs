@@ -1,0 +1,234 @@
+//! LLVM's target machines: the passes and the code generator.
+
+use std::sync::{Mutex, Once, PoisonError};
+
+use inkwell::OptimizationLevel;
+use inkwell::context::Context;
+use inkwell::memory_buffer::MemoryBuffer;
+use inkwell::module::Module;
+use inkwell::passes::PassBuilderOptions;
+use inkwell::targets::{
+    CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
+};
+
+use super::heap::Gauge;
+use crate::error::Error;
+
+/// How much LLVM optimises: the pipelines `default<O0>` to `default<O3>`, and the code
+/// generator's level of the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OptLevel {
+    /// No optimisation, the fast instruction selector.
+    O0,
+    /// What pays at once.
+    #[default]
+    O1,
+    /// All that usually pays.
+    O2,
+    /// All.
+    O3,
+}
+
+impl OptLevel {
+    fn pipeline(self) -> &'static str {
+        match self {
+            OptLevel::O0 => "default<O0>",
+            OptLevel::O1 => "default<O1>",
+            OptLevel::O2 => "default<O2>",
+            OptLevel::O3 => "default<O3>",
+        }
+    }
+
+    fn generator(self) -> OptimizationLevel {
+        match self {
+            OptLevel::O0 => OptimizationLevel::None,
+            OptLevel::O1 => OptimizationLevel::Less,
+            OptLevel::O2 => OptimizationLevel::Default,
+            OptLevel::O3 => OptimizationLevel::Aggressive,
+        }
+    }
+}
+
+/// A target machine. It belongs to no context, but caches what it learns of subtargets, so it is
+/// used again and again rather than made for each batch.
+pub(super) struct Machine {
+    inner: TargetMachine,
+    level: OptLevel,
+}
+
+// SAFETY: a target machine may be used by any one thread at a time.
+unsafe impl Send for Machine {}
+
+/// Machines that are not in use: at most one for each worker that ever compiled at once.
+pub(super) struct Machines {
+    idle: Mutex<Vec<Machine>>,
+    level: OptLevel,
+    gauge: Gauge,
+}
+
+impl Machines {
+    pub(super) fn new(level: OptLevel) -> Result<Self, Error> {
+        static INITIALISED: Once = Once::new();
+        let mut outcome = Ok(());
+        INITIALISED.call_once(|| {
+            outcome = Target::initialize_native(&InitializationConfig::default());
+        });
+        outcome.map_err(|message| Error::Target { message })?;
+        let first = Machine::new(level)?;
+        static TRIED: Once = Once::new();
+        TRIED.call_once(|| first.try_out());
+        Ok(Self {
+            idle: Mutex::new(vec![first]),
+            level,
+            gauge: Gauge::default(),
+        })
+    }
+
+    pub(super) fn gauge(&self) -> &Gauge {
+        &self.gauge
+    }
+
+    /// Runs `f` with a machine of its own.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&Machine) -> Result<R, Error>) -> Result<R, Error> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let machine = match idle {
+            Some(machine) => machine,
+            None => Machine::new(self.level)?,
+        };
+        let result = f(&machine);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(machine);
+        result
+    }
+
+    /// Tells a module what it is for.
+    pub(super) fn describe(&self, module: &Module<'_>) {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        match idle.first() {
+            Some(machine) => machine.describe(module),
+            None => {
+                drop(idle);
+                // All in use: making one cannot fail now if it did not before.
+                if let Ok(machine) = Machine::new(self.level) {
+                    machine.describe(module);
+                    self.idle
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(machine);
+                }
+            }
+        }
+    }
+}
+
+/// A loop, a switch, vectors, floats, a call, a constant: some of everything.
+const SMALL_PROGRAM: &[u8] = b"
+@table = private constant [4 x double] [double 1.0, double 2.5, double 3.5, double 4.5]
+declare i64 @host(i64)
+define i64 @first(i64 %n, ptr %p) {
+entry:
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %join ]
+  %sum = phi i64 [ 0, %entry ], [ %more, %join ]
+  switch i64 %i, label %other [ i64 1, label %one  i64 2, label %two  i64 3, label %one
+                                i64 4, label %two  i64 9, label %other ]
+one:
+  %a = call i64 @host(i64 %i)
+  br label %join
+two:
+  %at = getelementptr double, ptr @table, i64 %i
+  %d = load double, ptr %at
+  %e = fmul double %d, 1.25
+  %b = fptosi double %e to i64
+  br label %join
+other:
+  %v = load <4 x i32>, ptr %p
+  %w = add <4 x i32> %v, <i32 1, i32 2, i32 3, i32 4>
+  store <4 x i32> %w, ptr %p
+  %c = sdiv i64 %n, 7
+  br label %join
+join:
+  %x = phi i64 [ %a, %one ], [ %b, %two ], [ %c, %other ]
+  %more = add i64 %sum, %x
+  %next = add i64 %i, 1
+  %end = icmp slt i64 %next, %n
+  br i1 %end, label %head, label %done
+done:
+  ret i64 %more
+}
+";
+
+impl Machine {
+    fn new(level: OptLevel) -> Result<Self, Error> {
+        let target_error = |message: String| Error::Target { message };
+        let triple = TargetMachine::get_default_triple();
+        let target = Target::from_triple(&triple).map_err(|e| target_error(e.to_string()))?;
+        let cpu = TargetMachine::get_host_cpu_name().to_string();
+        let features = TargetMachine::get_host_cpu_features().to_string();
+        target
+            .create_target_machine(
+                &triple,
+                &cpu,
+                &features,
+                level.generator(),
+                RelocMode::PIC,
+                CodeModel::Small,
+            )
+            .map(|inner| Self { inner, level })
+            .ok_or_else(|| target_error(format!("none for {}", display(&triple))))
+    }
+
+    fn describe(&self, module: &Module<'_>) {
+        module.set_triple(&self.inner.get_triple());
+        module.set_data_layout(&self.inner.get_target_data().get_data_layout());
+    }
+
+    /// Compiles something small for the first time in the process, which takes ten times as long
+    /// as it will from then on: variables inside LLVM's functions are made, and their destructors
+    /// registered before a cache's handler of `exit`, which must run before them.
+    fn try_out(&self) {
+        let context = Context::create();
+        let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
+        if let Ok(module) = context.create_module_from_ir(text) {
+            self.describe(&module);
+            // What it cannot compile here it cannot compile later, and says so then.
+            let _ = self.optimise(&module).and_then(|()| self.generate(&module));
+        }
+    }
+
+    /// Runs the level's pass pipeline.
+    pub(super) fn optimise(&self, module: &Module<'_>) -> Result<(), Error> {
+        module
+            .run_passes(
+                self.level.pipeline(),
+                &self.inner,
+                PassBuilderOptions::create(),
+            )
+            .map_err(|e| Error::Codegen {
+                method: "a batch".to_owned(),
+                message: e.to_string(),
+            })
+    }
+
+    /// Generates an ELF object. What went wrong in the module is told to the context's handler.
+    pub(super) fn generate(&self, module: &Module<'_>) -> Result<Vec<u8>, Error> {
+        self.inner
+            .write_to_memory_buffer(module, FileType::Object)
+            .map(|object| object.as_slice().to_vec())
+            .map_err(|e| Error::Codegen {
+                method: "a batch".to_owned(),
+                message: e.to_string(),
+            })
+    }
+}
+
+fn display(triple: &TargetTriple) -> String {
+    triple.as_str().to_string_lossy().into_owned()
+}

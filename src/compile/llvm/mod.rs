@@ -1,0 +1,270 @@
+//! LLVM, driven by a front end: emit, verify, lower, optimise, generate.
+//!
+//! All methods of a batch are emitted into one module of the generation's context; each is
+//! checked and verified as it comes. If any of them fails, the module is dropped and the others
+//! are emitted again into a fresh one: taking a half-built method out of a module would mean to
+//! find everything that refers to it. Failures are rare, and emitting is the cheap part.
+
+mod census;
+mod check;
+mod context;
+mod heap;
+mod lower;
+mod machine;
+mod unit;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use inkwell::context::Context;
+use inkwell::module::Module;
+
+use self::census::Census;
+use self::context::LlvmContext;
+use self::machine::Machines;
+pub use self::machine::OptLevel;
+pub use self::unit::Unit;
+use super::{Backend, Batch};
+use crate::error::{BoxError, Error};
+use crate::method::Key;
+
+/// Emits methods as LLVM IR: what an embedder implements.
+///
+/// All methods of the trait are called on compile workers (the prelude also on the reclaimer),
+/// from several threads at once if the cache has several workers, never twice at once for one
+/// key. They may panic: it costs the method its compilation and nothing else.
+pub trait Frontend: Send + Sync + 'static {
+    /// What names a method.
+    type Key: Key;
+
+    /// Runs once in each new context, off the compile path: declare the runtime's types (named
+    /// structs are found again by [`Context::get_struct_type`]) and, in `prelude`, the runtime's
+    /// functions with their attributes, which [`Unit::declared`] then declares where needed.
+    fn prelude<'ctx>(
+        &self,
+        context: &'ctx Context,
+        prelude: &Module<'ctx>,
+    ) -> Result<(), BoxError> {
+        let _ = (context, prelude);
+        Ok(())
+    }
+
+    /// Emits one method into the batch's module.
+    ///
+    /// It may be called again for the same key: when the method is compiled again after an
+    /// eviction, and when another method of the batch fails and the batch is built anew.
+    fn emit<'ctx>(
+        &self,
+        key: &Self::Key,
+        unit: &mut Unit<'_, 'ctx, Self::Key>,
+    ) -> Result<(), BoxError>;
+
+    /// The address of a name that the code left undefined, and that was neither imported in the
+    /// builder nor belongs to the runtime library of code generation. What it points to must
+    /// outlive the cache.
+    fn resolve(&self, symbol: &str) -> Option<*const ()> {
+        let _ = symbol;
+        None
+    }
+}
+
+/// The backend of every front end.
+pub(crate) struct Llvm<F> {
+    frontend: F,
+    machines: Machines,
+}
+
+impl<F: Frontend> Llvm<F> {
+    pub(crate) fn new(frontend: F, level: OptLevel) -> Result<Self, Error> {
+        Ok(Self {
+            frontend,
+            machines: Machines::new(level)?,
+        })
+    }
+
+    /// Emits all methods that have not failed. False when one of them failed now.
+    fn emit_all<'ctx>(
+        &self,
+        context: &'ctx LlvmContext,
+        module: &Module<'ctx>,
+        batch: &mut Batch<'_, F::Key>,
+    ) -> Result<bool, Error> {
+        let mut good = true;
+        let mut census = Census::default();
+        for i in 0..batch.len() {
+            if batch.has_failed(i) {
+                continue;
+            }
+            let emitted = if good {
+                self.emit_one(context, module, &mut census, batch, i)
+            } else {
+                // The module has the remains of a failed method, and will be dropped: the others
+                // are tried each on its own, so that none is blamed for them.
+                let trial = context.module("inkpot.trial");
+                self.machines.describe(&trial);
+                self.emit_one(context, &trial, &mut Census::default(), batch, i)
+            };
+            if let Err(error) = emitted {
+                if matches!(error, Error::OutOfSpace { .. } | Error::Memory { .. }) {
+                    return Err(error);
+                }
+                batch.fail(i, error);
+                good = false;
+            }
+        }
+        Ok(good)
+    }
+
+    fn emit_one<'ctx>(
+        &self,
+        context: &'ctx LlvmContext,
+        module: &Module<'ctx>,
+        census: &mut Census,
+        batch: &mut Batch<'_, F::Key>,
+        i: usize,
+    ) -> Result<(), Error> {
+        let key = batch.key(i);
+        let method = || format!("{key:?}");
+        let mut unit = Unit::new(context, module, batch, i);
+        let emitted = catch_unwind(AssertUnwindSafe(|| self.frontend.emit(key, &mut unit)));
+        let (own, data, trouble) = unit.finish();
+        context.listen();
+        match emitted {
+            Err(panic) => {
+                let message = crate::panic_message(&*panic);
+                return Err(Error::FrontendPanicked {
+                    method: method(),
+                    message,
+                });
+            }
+            Ok(_) if trouble.is_some() => return Err(trouble.expect("just seen")),
+            Ok(Err(source)) => {
+                return Err(Error::Frontend {
+                    method: method(),
+                    source: source.into(),
+                });
+            }
+            Ok(Ok(())) => {}
+        }
+        let mut added = census.additions(module);
+        check::own_function(own).map_err(|m| Error::Verification {
+            method: method(),
+            message: m,
+        })?;
+        added.verify(module).map_err(|m| Error::Verification {
+            method: method(),
+            message: m,
+        })?;
+        added
+            .restrict(own, data, batch)
+            .map_err(|r| r.into_error(method()))?;
+        added.drop_lists();
+        lower::own_address(own, &lower::address_name(&batch.methods[i]))
+            .map_err(|r| r.into_error(method()))?;
+        census.settle(added, own, batch.methods[i].cell);
+        Ok(())
+    }
+
+    /// Emission of the whole batch, over again for as long as a method fails.
+    fn build<'ctx>(
+        &self,
+        context: &'ctx LlvmContext,
+        batch: &mut Batch<'_, F::Key>,
+    ) -> Result<Option<Module<'ctx>>, Error> {
+        loop {
+            if (0..batch.len()).all(|i| batch.has_failed(i)) {
+                return Ok(None);
+            }
+            let module = context.module("inkpot.batch");
+            self.machines.describe(&module);
+            if self.emit_all(context, &module, batch)? {
+                return Ok(Some(module));
+            }
+        }
+    }
+
+    fn compile_module(
+        &self,
+        context: &LlvmContext,
+        batch: &mut Batch<'_, F::Key>,
+    ) -> Result<Vec<u8>, Error> {
+        let started = Instant::now();
+        context.listen();
+        let Some(module) = self.build(context, batch)? else {
+            return Ok(Vec::new());
+        };
+        lower::calls(&module, batch);
+        batch.phases.emit += started.elapsed();
+        let generated = self.machines.with(|machine| {
+            let started = Instant::now();
+            machine.optimise(&module)?;
+            batch.phases.optimise += started.elapsed();
+            let started = Instant::now();
+            let object = machine.generate(&module);
+            batch.phases.generate += started.elapsed();
+            object
+        });
+        let said = context.take_errors();
+        let method = || match batch.len() {
+            1 => format!("{:?}", batch.key(0)),
+            n => format!("a batch of {n} methods"),
+        };
+        match (generated, said) {
+            (Ok(object), None) => Ok(object),
+            (Ok(_), Some(message)) => Err(Error::Codegen {
+                method: method(),
+                message,
+            }),
+            (Err(error), said) => {
+                let message = said.unwrap_or_else(|| error.to_string());
+                Err(Error::Codegen {
+                    method: method(),
+                    message,
+                })
+            }
+        }
+    }
+}
+
+impl<F: Frontend> Backend<F::Key> for Llvm<F> {
+    type Context = LlvmContext;
+
+    fn open(&self) -> Result<(LlvmContext, u64), Error> {
+        let before = heap::in_use();
+        let context = LlvmContext::new();
+        let prelude = |context: &LlvmContext| {
+            context.with_prelude(|llvm, module| {
+                self.machines.describe(module);
+                catch_unwind(AssertUnwindSafe(|| self.frontend.prelude(llvm, module)))
+                    .map_err(|panic| crate::panic_message(&*panic))?
+                    .map_err(|error| error.to_string())?;
+                module.verify().map_err(|e| e.to_string())
+            })
+        };
+        prelude(&context).map_err(|message| Error::Prelude { message })?;
+        context.listen();
+        let bytes = self
+            .machines
+            .gauge()
+            .opened(heap::in_use().wrapping_sub(before));
+        Ok((context, bytes))
+    }
+
+    fn compile(
+        &self,
+        context: &mut LlvmContext,
+        batch: &mut Batch<'_, F::Key>,
+    ) -> Result<Vec<u8>, Error> {
+        let before = heap::in_use();
+        let object = self.compile_module(context, batch);
+        let kept = object.as_ref().map_or(0, |o| o.capacity() as u64);
+        let grown = heap::in_use().wrapping_sub(before).wrapping_sub(kept);
+        let work = object.as_ref().map_or(0, |o| o.len() as u64);
+        batch.charge_context(self.machines.gauge().grown(grown, work));
+        object
+    }
+
+    fn resolve(&self, symbol: &str) -> Option<*const ()> {
+        self.frontend.resolve(symbol)
+    }
+}

@@ -1,0 +1,380 @@
+//! What a front end gets to emit one method.
+
+use std::ptr;
+
+use inkwell::context::Context;
+use inkwell::llvm_sys::LLVMAttributeFunctionIndex;
+use inkwell::llvm_sys::LLVMVisibility;
+use inkwell::llvm_sys::bit_reader::LLVMParseBitcodeInContext2;
+use inkwell::llvm_sys::comdat::LLVMSetComdat;
+use inkwell::llvm_sys::core::*;
+use inkwell::llvm_sys::linker::LLVMLinkModules2;
+use inkwell::llvm_sys::prelude::{LLVMModuleRef, LLVMValueRef};
+use inkwell::module::{Linkage, Module};
+use inkwell::types::FunctionType;
+use inkwell::values::{AsValueRef, FunctionValue};
+
+use super::context::LlvmContext;
+use super::lower::{address_name, name_of, rename};
+use crate::compile::Batch;
+use crate::error::{BoxError, Error};
+use crate::method::Key;
+
+/// One method's part of a batch: what [`Frontend::emit`](crate::Frontend::emit) emits into.
+///
+/// A method may add to the module its own function, private functions and constants, and
+/// declarations of host functions. Mutable globals, thread-locals, constructors, aliases, ifuncs
+/// and module-level assembly are refused with a typed error: they would be reset by eviction.
+/// So are intrinsics of other machines.
+///
+/// The method's private functions and globals are renamed when it is done, so that methods of one
+/// batch do not meet in a name: inline assembly must take them as operands.
+///
+/// # What ends the process
+/// LLVM's code generator ends the process over some IR that its verifier lets pass, and nothing
+/// of it comes back as an error: `llvm.x86.*` intrinsics and vector types in calls that need
+/// an instruction set which the function does not have (`target-features`), an unknown strategy
+/// of garbage collection (`gc`), calling conventions of other machines.
+pub struct Unit<'u, 'ctx, K: Key> {
+    context: &'ctx LlvmContext,
+    module: &'u Module<'ctx>,
+    batch: &'u mut dyn Callees<K>,
+    i: usize,
+    symbol: String,
+    own: Option<LLVMValueRef>,
+    data: bool,
+    trouble: Option<Error>,
+}
+
+/// The part of a [`Batch`] that a unit needs, whatever the batch's lifetime.
+trait Callees<K: Key> {
+    /// The canonical symbol of another method.
+    fn callee(&mut self, key: &K) -> Result<String, Error>;
+    /// Method `i`, for an error.
+    fn describe(&self, i: usize) -> String;
+}
+
+impl<K: Key> Callees<K> for Batch<'_, K> {
+    fn callee(&mut self, key: &K) -> Result<String, Error> {
+        Batch::callee(self, key)?;
+        let method = self.callees.last().expect("just pushed");
+        Ok(address_name(method))
+    }
+
+    fn describe(&self, i: usize) -> String {
+        self.methods[i].describe()
+    }
+}
+
+impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
+    pub(super) fn new(
+        context: &'ctx LlvmContext,
+        module: &'u Module<'ctx>,
+        batch: &'u mut Batch<'_, K>,
+        i: usize,
+    ) -> Self {
+        let symbol = batch.symbol(i);
+        Self {
+            context,
+            module,
+            batch,
+            i,
+            symbol,
+            own: None,
+            data: false,
+            trouble: None,
+        }
+    }
+
+    /// The method's function, whether it may have data, and what went wrong under the hood.
+    pub(super) fn finish(self) -> (Option<LLVMValueRef>, bool, Option<Error>) {
+        (self.own, self.data, self.trouble)
+    }
+
+    /// The generation's context. Types made in [`Frontend::prelude`](crate::Frontend::prelude)
+    /// are found here by name.
+    pub fn context(&self) -> &'ctx Context {
+        self.context.llvm()
+    }
+
+    /// The batch's module, shared with other methods. Do not touch what they added.
+    pub fn module(&self) -> &'u Module<'ctx> {
+        self.module
+    }
+
+    /// The method's own function, to be given a body. It has the C calling convention and a name
+    /// that the cache chose; a second call returns the same function, or makes the method fail if
+    /// it asks for another type.
+    ///
+    /// Calls of it by itself stay direct, and may be optimised as such. Every other use of it is
+    /// its canonical address.
+    pub fn define(&mut self, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
+        let own = self.own.and_then(|f| {
+            // SAFETY: a live function of the batch's module.
+            unsafe { FunctionValue::new(f) }
+        });
+        let name = match own {
+            Some(own) if own.get_type() == ty => return own,
+            Some(own) => {
+                let was = own.get_type();
+                self.give_up(format!(
+                    "the method was defined as {was}, and is now defined as {ty}"
+                ));
+                // Until `emit` returns, it gets something to fill.
+                "inkpot.method.none"
+            }
+            None => &*self.symbol,
+        };
+        let function = self.module.add_function(name, ty, Some(Linkage::External));
+        hide(function.as_value_ref());
+        if own.is_none() {
+            self.own = Some(function.as_value_ref());
+        }
+        function
+    }
+
+    /// Another method, to be called: present or not, compiled or not. Each call of it becomes a
+    /// load of its cell and an indirect call, so that it sees evictions and invalidations; every
+    /// other use of it is its canonical address, which then stays for the life of the cache.
+    ///
+    /// Parameter attributes that are part of the calling convention (`sret`, `byval`, `zeroext`,
+    /// ...) may be set on the declaration or on the call. The method must have been emitted with
+    /// this type.
+    pub fn callee(&mut self, key: &K, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
+        let name = match self.batch.callee(key) {
+            Ok(name) => name,
+            Err(error) => {
+                // The method is given up when `emit` returns; until then it gets something to call.
+                self.trouble.get_or_insert(error);
+                "inkpot.address.none".to_owned()
+            }
+        };
+        self.declare(&name, ty)
+    }
+
+    /// A host function, by the name under which the builder imported it (or that
+    /// [`Frontend::resolve`](crate::Frontend::resolve) knows).
+    ///
+    /// Methods of one batch may import it by different types, and have private functions of that
+    /// name: the declaration's own name is another one then.
+    pub fn import(&mut self, name: &str, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
+        self.external(name, ty, |_| true)
+    }
+
+    /// A function that the prelude declared, with its type and attributes.
+    pub fn declared(&mut self, name: &str) -> Option<FunctionValue<'ctx>> {
+        let model = self
+            .context
+            .with_prelude(|_, prelude| prelude.get_function(name))?;
+        let convention = model.get_call_conventions();
+        let fits = |f: FunctionValue<'ctx>| f.get_call_conventions() == convention;
+        let function = self.external(name, model.get_type(), fits);
+        // SAFETY: both are live functions of one context and type.
+        unsafe { copy_attributes(model.as_value_ref(), function.as_value_ref()) };
+        Some(function)
+    }
+
+    /// Takes this method's code from bitcode: a module that defines `function`, with whatever
+    /// private functions and constants it needs, and declares what it refers to. Declared
+    /// functions for which `callee` returns a key are treated as by [`Unit::callee`].
+    ///
+    /// The bitcode is parsed into the generation's context, and its module linked into the
+    /// batch's. An error if the method was [defined](Unit::define) already.
+    pub fn adopt(
+        &mut self,
+        bitcode: &[u8],
+        function: &str,
+        callee: &mut dyn FnMut(&str) -> Option<K>,
+    ) -> Result<FunctionValue<'ctx>, BoxError> {
+        if self.own.is_some() {
+            return Err("the method has its function already".into());
+        }
+        self.context.listen();
+        let piece = self.parse(bitcode)?;
+        let own = piece
+            .get_function(function)
+            .filter(|f| f.count_basic_blocks() > 0)
+            .ok_or_else(|| format!("the bitcode does not define {function}"))?;
+        let declared: Vec<_> = piece
+            .get_functions()
+            .filter(|f| f.count_basic_blocks() == 0 && f.get_intrinsic_id() == 0)
+            .collect();
+        for declaration in declared {
+            let Some(key) = callee(&name_of(declaration.as_value_ref())) else {
+                continue;
+            };
+            let name = self.batch.callee(&key)?;
+            let name = self.address_of_type(&name, declaration.get_type());
+            rename(declaration.as_value_ref(), &name);
+            hide(declaration.as_value_ref());
+        }
+        isolate(&piece);
+        own.set_linkage(Linkage::External);
+        rename(own.as_value_ref(), &self.symbol);
+        hide(own.as_value_ref());
+        self.context.listen(); // `callee` is the front end's, and may have had the context
+        self.link(piece).inspect_err(|e| {
+            // Half of it may be in the module.
+            self.give_up(e.to_string());
+        })?;
+        let Some(own) = self.module.get_function(&self.symbol) else {
+            let message = "the linked module lost the method's function";
+            self.give_up(message.to_owned());
+            return Err(message.into());
+        };
+        self.own = Some(own.as_value_ref());
+        Ok(own)
+    }
+
+    /// Says that the method means its mutable globals. They live in the generation's memory,
+    /// begin anew with every compilation, and end with the generation: use this for a method
+    /// that is [kept](crate::Handle::keep) for ever.
+    pub fn allow_data(&mut self) {
+        self.data = true;
+    }
+
+    /// The method fails, whatever `emit` returns.
+    fn give_up(&mut self, message: String) {
+        let method = self.batch.describe(self.i);
+        let source: BoxError = message.into();
+        self.trouble.get_or_insert(Error::Frontend {
+            method,
+            source: source.into(),
+        });
+    }
+
+    fn declare(&self, name: &str, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
+        let name = self.address_of_type(name, ty);
+        self.module.get_function(&name).unwrap_or_else(|| {
+            let function = self.module.add_function(&name, ty, Some(Linkage::External));
+            hide(function.as_value_ref());
+            function
+        })
+    }
+
+    /// Declarations of one method by different types are different to LLVM's builder: each type
+    /// gets a name of its own; the linker ignores what follows the number.
+    fn address_of_type(&self, name: &str, ty: FunctionType<'ctx>) -> String {
+        let names = (1..).map(|n| format!("{name}.{n}"));
+        self.first_fit(name, names, ty, |_| true)
+    }
+
+    /// The declaration of something of the host's, of this type, and that `fits`.
+    fn external(
+        &self,
+        name: &str,
+        ty: FunctionType<'ctx>,
+        fits: impl Fn(FunctionValue<'ctx>) -> bool,
+    ) -> FunctionValue<'ctx> {
+        // The linker takes the import's name from these.
+        let names = (1..).map(|n| format!("inkpot.import.{n}.{name}"));
+        let name = self.first_fit(name, names, ty, fits);
+        self.module
+            .get_function(&name)
+            .unwrap_or_else(|| self.module.add_function(&name, ty, Some(Linkage::External)))
+    }
+
+    /// The first of these names that is free, or has a declaration of this type that `fits`.
+    fn first_fit(
+        &self,
+        name: &str,
+        others: impl Iterator<Item = String>,
+        ty: FunctionType<'ctx>,
+        fits: impl Fn(FunctionValue<'ctx>) -> bool,
+    ) -> String {
+        std::iter::once(name.to_owned())
+            .chain(others)
+            .find(|name| match self.module.get_function(name) {
+                Some(present) => {
+                    let declared = present.count_basic_blocks() == 0;
+                    declared && present.get_type() == ty && fits(present)
+                }
+                None => self.module.get_global(name).is_none(),
+            })
+            .expect("names do not end")
+    }
+
+    fn parse(&self, bitcode: &[u8]) -> Result<Module<'ctx>, BoxError> {
+        let name = c"piece";
+        let mut module: LLVMModuleRef = ptr::null_mut();
+        // SAFETY: the buffer borrows `bitcode`, which outlives it; the module is checked before
+        // it is used, and belongs to the context.
+        let failed = unsafe {
+            let buffer = LLVMCreateMemoryBufferWithMemoryRange(
+                bitcode.as_ptr().cast(),
+                bitcode.len(),
+                name.as_ptr(),
+                0,
+            );
+            let failed = LLVMParseBitcodeInContext2(self.context.raw(), buffer, &mut module);
+            LLVMDisposeMemoryBuffer(buffer);
+            failed
+        };
+        if failed != 0 || module.is_null() {
+            let why = self
+                .context
+                .take_errors()
+                .unwrap_or_else(|| "unreadable".to_owned());
+            return Err(format!("the bitcode is damaged: {why}").into());
+        }
+        // SAFETY: a module that nobody else owns.
+        let module = unsafe { Module::new(module) };
+        module.set_triple(&self.module.get_triple());
+        module.set_data_layout(&self.module.get_data_layout());
+        Ok(module)
+    }
+
+    fn link(&self, piece: Module<'ctx>) -> Result<(), BoxError> {
+        let piece = std::mem::ManuallyDrop::new(piece);
+        // SAFETY: two live modules of one context; the source is consumed, also on failure.
+        let failed = unsafe { LLVMLinkModules2(self.module.as_mut_ptr(), piece.as_mut_ptr()) };
+        match (failed, self.context.take_errors()) {
+            (0, None) => Ok(()),
+            (_, why) => {
+                let why = why.unwrap_or_else(|| "no reason given".to_owned());
+                Err(format!("the bitcode does not link into the batch: {why}").into())
+            }
+        }
+    }
+}
+
+/// Makes what a module defines its own, so that linking joins it with nothing.
+fn isolate(piece: &Module<'_>) {
+    for function in piece.get_functions().filter(|f| f.count_basic_blocks() > 0) {
+        function.set_linkage(Linkage::Internal);
+        // SAFETY: a live function.
+        unsafe { LLVMSetComdat(function.as_value_ref(), ptr::null_mut()) };
+    }
+    for global in piece.get_globals().filter(|g| !g.is_declaration()) {
+        // LLVM's own lists are refused, or dropped, by that linkage.
+        if global.get_linkage() != Linkage::Appending {
+            global.set_linkage(Linkage::Internal);
+            // SAFETY: a live global variable.
+            unsafe { LLVMSetComdat(global.as_value_ref(), ptr::null_mut()) };
+        }
+    }
+}
+
+/// Within the reservation, so code may reach it by a displacement.
+fn hide(value: LLVMValueRef) {
+    // SAFETY: a live global value.
+    unsafe {
+        LLVMSetComdat(value, ptr::null_mut());
+        LLVMSetVisibility(value, LLVMVisibility::LLVMHiddenVisibility);
+    }
+}
+
+/// # Safety
+/// Both are live functions of one context and one type.
+unsafe fn copy_attributes(from: LLVMValueRef, to: LLVMValueRef) {
+    // SAFETY: the caller's promise; indices run over the function, its result and parameters.
+    unsafe {
+        LLVMSetFunctionCallConv(to, LLVMGetFunctionCallConv(from));
+        let parameters = LLVMCountParams(from);
+        for index in std::iter::once(LLVMAttributeFunctionIndex).chain(0..=parameters) {
+            for attribute in super::lower::attributes_at(from, index) {
+                LLVMAddAttributeAtIndex(to, index, attribute);
+            }
+        }
+    }
+}

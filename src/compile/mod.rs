@@ -1,0 +1,14 @@
+//! From requests to object bytes.
+//!
+//! A [`Backend`] turns a [`Batch`] of keys into one ELF object, in a context that the batch's
+//! generation keeps. LLVM is one ([`llvm`], driven by a [`Frontend`]), and it is known there
+//! only; a code generator of the embedder's own, or a test's emitter, is another.
+
+mod batch;
+pub(crate) mod llvm;
+mod queue;
+
+pub use batch::{Backend, Batch, Callee};
+pub(crate) use batch::{ErasedBackend, OwnSymbol, Phases, parse_symbol, symbol_of};
+pub use llvm::{Frontend, OptLevel, Unit};
+pub(crate) use queue::{Queue, Work, on_a_worker, set_on_a_worker};

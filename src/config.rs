@@ -1,0 +1,315 @@
+//! The settings of a cache, and the builder that makes one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::compile::llvm::Llvm;
+use crate::compile::{Backend, ErasedBackend, Frontend, OptLevel};
+use crate::error::Error;
+use crate::evict::{Lru, Policy};
+use crate::method::Key;
+
+/// When a generation's LLVM context is disposed of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ContextRelease {
+    /// With the generation, when all its methods are gone: one rule for all that belongs to it.
+    #[default]
+    WithGeneration,
+    /// As soon as the generation is sealed: least memory. Nothing of a method is left in LLVM
+    /// then but its machine code.
+    AtSealing,
+}
+
+/// Who reclaims.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Reclaimer {
+    /// A thread of the cache's own, asleep while nothing waits.
+    #[default]
+    Thread,
+    /// The embedder, by [`Cache::maintain`]: call it regularly, or memory only grows.
+    Manual,
+}
+
+/// Makes rare events frequent, to find faults: for tests. All off by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Stress {
+    /// Evict the called method itself, or another, after every so many look-ups; 0 is never.
+    pub evict_every: u32,
+    /// Invalidate the looked-up method after every so many look-ups; 0 is never.
+    pub invalidate_every: u32,
+    /// Seal the open generations after every so many look-ups; 0 is never.
+    pub recycle_every: u32,
+    /// Leave what was unmapped `PROT_NONE` for a while before its addresses are used again: a
+    /// late call is a crash, and not a call of something else.
+    pub quarantine: bool,
+}
+
+impl Stress {
+    /// Everything, often.
+    pub fn a_lot() -> Self {
+        Self {
+            evict_every: 3,
+            invalidate_every: 0,
+            recycle_every: 29,
+            quarantine: true,
+        }
+    }
+
+    /// As [`Stress::a_lot`], and invalidates too. For code whose methods may change at any time.
+    pub fn a_lot_with_invalidation() -> Self {
+        Self {
+            invalidate_every: 7,
+            ..Self::a_lot()
+        }
+    }
+}
+
+/// The numbers of a configuration. Defaults are what [`Builder`] documents.
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) budget: u64,
+    pub(crate) code_budget: u64,
+    pub(crate) hard_limit: u64,
+    pub(crate) high: f64,
+    pub(crate) low: f64,
+    pub(crate) workers: usize,
+    pub(crate) batch_limit: usize,
+    pub(crate) batch_window: Duration,
+    pub(crate) generation_methods: usize,
+    pub(crate) generation_code: u64,
+    pub(crate) generation_context: u64,
+    pub(crate) generation_age: Duration,
+    pub(crate) release: ContextRelease,
+    pub(crate) reclaimer: Reclaimer,
+    pub(crate) stress: Stress,
+    pub(crate) imports: HashMap<String, usize>,
+    pub(crate) failure_entry: Option<usize>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "inkpot".to_owned(),
+            budget: 256 << 20,
+            code_budget: u64::MAX,
+            hard_limit: u64::MAX,
+            high: 1.0,
+            low: 0.9,
+            workers: 1,
+            batch_limit: 64,
+            batch_window: Duration::from_micros(100),
+            generation_methods: 512,
+            generation_code: 512 << 10,
+            generation_context: 16 << 20,
+            generation_age: Duration::from_secs(30),
+            release: ContextRelease::WithGeneration,
+            reclaimer: Reclaimer::Thread,
+            stress: Stress::default(),
+            imports: HashMap::new(),
+            failure_entry: None,
+        }
+    }
+}
+
+type MakeBackend<K> = Box<dyn FnOnce(OptLevel) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
+
+/// Settings of a cache, each with its default; [`Builder::build`] makes the cache.
+pub struct Builder<K: Key> {
+    config: Config,
+    policy: Box<dyn Policy>,
+    level: OptLevel,
+    backend: MakeBackend<K>,
+}
+
+impl<K: Key> Builder<K> {
+    pub(crate) fn for_frontend<F: Frontend<Key = K>>(frontend: F) -> Self {
+        Self::new(Box::new(|level| {
+            Ok(Box::new(Llvm::new(frontend, level)?) as Box<dyn ErasedBackend<K>>)
+        }))
+    }
+
+    pub(crate) fn for_backend<B: Backend<K>>(backend: B) -> Self {
+        Self::new(Box::new(|_| {
+            Ok(Box::new(backend) as Box<dyn ErasedBackend<K>>)
+        }))
+    }
+
+    fn new(backend: MakeBackend<K>) -> Self {
+        Self {
+            config: Config::default(),
+            policy: Box::new(Lru::new()),
+            level: OptLevel::default(),
+            backend,
+        }
+    }
+
+    /// What threads and messages call the cache. Default: `inkpot`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// Bytes that the cache may take: code memory, unwind tables, contexts and bookkeeping.
+    /// Default: 256 MiB.
+    ///
+    /// The budget is soft. What is kept, what threads are pinned in, and a method larger than the
+    /// budget go beyond it; the excess stands in the statistics. Everything is charged as the
+    /// memory that it really takes, whole slots of 16 KiB included.
+    pub fn budget(mut self, bytes: u64) -> Self {
+        self.config.budget = bytes;
+        self
+    }
+
+    /// Bytes that text, constants and data alone may take. Default: no limit of their own.
+    pub fn code_budget(mut self, bytes: u64) -> Self {
+        self.config.code_budget = bytes;
+        self
+    }
+
+    /// Bytes that the cache must not exceed, retired and not yet freed memory included. A method
+    /// that does not fit, after eviction, is an [`Error::HardLimit`] for who asked, never a wait.
+    /// What a context grows by is known only when it has grown, so the limit may be passed by what
+    /// one batch leaves there. Default: none. A budget above it is lowered to it; better is a budget
+    /// well below it, so that what waits to be freed has room.
+    pub fn hard_limit(mut self, bytes: u64) -> Self {
+        self.config.hard_limit = bytes;
+        self
+    }
+
+    /// Fractions of the budgets at which eviction begins, and at which it stops. Default: 1.0 and
+    /// 0.9. From the low mark on, the next victims are unlinked on probation: a call in that time
+    /// links them again.
+    pub fn water_marks(mut self, high: f64, low: f64) -> Self {
+        (self.config.high, self.config.low) = (high, low);
+        self
+    }
+
+    /// Which method goes first when memory is short. Default: [`Lru`].
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// Threads that compile, each with an open generation of its own. Default: 1.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Methods that are compiled in one module, at most. Default: 64.
+    pub fn batch_limit(mut self, methods: usize) -> Self {
+        self.config.batch_limit = methods;
+        self
+    }
+
+    /// How long a worker that finds more than one request waits for others to come along.
+    /// Default: 100 microseconds. A lone request never waits.
+    pub fn batch_window(mut self, window: Duration) -> Self {
+        self.config.batch_window = window;
+        self
+    }
+
+    /// Methods after which a generation is sealed. Default: 512.
+    pub fn generation_methods(mut self, methods: usize) -> Self {
+        self.config.generation_methods = methods;
+        self
+    }
+
+    /// Bytes of code memory after which a generation is sealed. Default: 512 KiB, and never more
+    /// than an eighth of a budget.
+    pub fn generation_code(mut self, bytes: u64) -> Self {
+        self.config.generation_code = bytes;
+        self
+    }
+
+    /// Bytes of context after which a generation is sealed. Default: 16 MiB, and never more than
+    /// an eighth of the budget.
+    pub fn generation_context(mut self, bytes: u64) -> Self {
+        self.config.generation_context = bytes;
+        self
+    }
+
+    /// Age at which a generation that is not full is sealed. Default: 30 seconds.
+    pub fn generation_age(mut self, age: Duration) -> Self {
+        self.config.generation_age = age;
+        self
+    }
+
+    /// When contexts are disposed of. Default: with their generation.
+    pub fn release_context(mut self, release: ContextRelease) -> Self {
+        self.config.release = release;
+        self
+    }
+
+    /// How much LLVM optimises. Default: O1. (Other backends decide for themselves.)
+    pub fn opt_level(mut self, level: OptLevel) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Makes a host function, or variable, known to methods under a name. It must outlive the
+    /// cache. Nothing of the process is searched by default.
+    pub fn import(mut self, name: &str, address: *const ()) -> Self {
+        self.config
+            .imports
+            .insert(name.to_owned(), address as usize);
+        self
+    }
+
+    /// Where a call from jitted code goes when its callee cannot be compiled: a function without
+    /// parameters and result that does not return. It can ask [`last_failure`](crate::last_failure)
+    /// why. Default: prints the error and aborts.
+    pub fn failure_entry(mut self, entry: unsafe extern "C" fn()) -> Self {
+        self.config.failure_entry = Some(entry as *const () as usize);
+        self
+    }
+
+    /// Who reclaims. Default: a thread of the cache's own.
+    pub fn reclaimer(mut self, reclaimer: Reclaimer) -> Self {
+        self.config.reclaimer = reclaimer;
+        self
+    }
+
+    /// Makes rare events frequent, for tests. Default: off.
+    pub fn stress(mut self, stress: Stress) -> Self {
+        self.config.stress = stress;
+        self
+    }
+
+    /// Makes the cache: reserves its address space, builds the first contexts, starts its
+    /// threads.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a setting that makes no sense, [`Error::Memory`] when the system
+    /// refuses address space or threads, [`Error::Prelude`] and [`Error::Target`] when no context
+    /// can be made.
+    pub fn build(self) -> Result<Cache<K>, Error> {
+        check(&self.config)?;
+        let backend = (self.backend)(self.level)?;
+        Cache::start(self.config, self.policy, backend)
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    let wrong = |setting, problem: &str| {
+        Err(Error::Setting {
+            setting,
+            problem: problem.to_owned(),
+        })
+    };
+    if !(config.low > 0.0 && config.low <= config.high && config.high <= 1.0) {
+        return wrong("water_marks", "0 < low <= high <= 1 must hold");
+    }
+    if config.workers == 0 {
+        return wrong("workers", "at least one thread must compile");
+    }
+    if config.batch_limit == 0 {
+        return wrong("batch_limit", "a batch has at least one method");
+    }
+    if config.generation_methods == 0 {
+        return wrong("generation_methods", "a generation has at least one method");
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Asking for a method: by a handle, and by a call of an empty cell.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::exit;
+use super::ledger::{Cause, relink};
+use crate::compile::on_a_worker;
+use crate::error::Error;
+use crate::method::{Key, Method, Phase, ResolveContext};
+use crate::reclaim::Guard;
+
+/// Compilations that may be in vain, because the method was invalidated meanwhile, before a
+/// thread that waits is told so.
+const PATIENCE: u32 = 1000;
+
+impl<K: Key> Core<K> {
+    /// The method's entry, compiled if need be. The thread is pinned on return, and has been
+    /// since before the entry was loaded.
+    pub(crate) fn get(
+        &self,
+        method: &Arc<Method<K>>,
+        guard: &mut Guard<'_>,
+    ) -> Result<usize, Error> {
+        if !std::ptr::eq(guard.domain(), Arc::as_ptr(&self.domain)) {
+            return Err(Error::WrongCache);
+        }
+        self.stress(method);
+        let present = method.word().entry.load(Ordering::Acquire);
+        if present != method.resolve_entry() {
+            guard.count_hit();
+            method.note_call();
+            return Ok(present);
+        }
+        guard.count_miss();
+        self.check_fork()?;
+        // Until this thread has the code it is no victim: else a small budget would evict it
+        // between its publication and the moment when this thread is pinned again.
+        let _waiter = method.waiter();
+        let mut vain = 0;
+        loop {
+            if let Some(entry) = self.link_again(method) {
+                return Ok(entry);
+            }
+            guard.while_unpinned(|| self.wait_for(method, &mut vain))?;
+        }
+    }
+
+    /// Queues the method unless it has code or is on its way.
+    pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
+        self.check_fork()?;
+        let mut state = method.lock();
+        if state.resident.is_some() || state.phase != Phase::Idle {
+            return Ok(());
+        }
+        state.phase = Phase::Queued;
+        drop(state);
+        if self.queue.push(method.clone()) {
+            return Ok(());
+        }
+        method.lock().phase = Phase::Idle;
+        method.notify();
+        Err(Error::ShuttingDown)
+    }
+
+    /// The entry of code that is there, taken off probation.
+    fn link_again(&self, method: &Method<K>) -> Option<usize> {
+        let mut state = method.lock();
+        let resident = state.resident.as_mut()?;
+        if resident.probation {
+            relink(method, resident);
+        }
+        Some(resident.entry)
+    }
+
+    /// Waits until the method has code. What it returns may be out of date at once.
+    fn wait_for(&self, method: &Arc<Method<K>>, vain: &mut u32) -> Result<(), Error> {
+        if on_a_worker() {
+            return Err(Error::WouldDeadlock);
+        }
+        let mut watched = None;
+        let mut state = method.lock();
+        loop {
+            if state.resident.is_some() {
+                return Ok(());
+            }
+            match (state.phase, watched) {
+                // Ended since: failed, or was begun before an invalidation.
+                (Phase::Idle, Some(attempt)) if state.attempts > attempt => {
+                    if let Some(error) = &state.failure {
+                        return Err(error.clone());
+                    }
+                    *vain += 1;
+                    if *vain > PATIENCE {
+                        return Err(Error::Unstable {
+                            method: method.describe(),
+                            times: *vain,
+                        });
+                    }
+                    watched = None;
+                }
+                (Phase::Idle, _) => {
+                    drop(state);
+                    watched = Some(method.lock().attempts);
+                    self.request(method)?;
+                    state = method.lock();
+                }
+                (_, None) => watched = Some(state.attempts),
+                (_, Some(_)) => state = method.wait(state),
+            }
+        }
+    }
+
+    /// Where a call of an empty cell goes on, on a pinned thread.
+    fn resolve(&self, method: &Arc<Method<K>>) -> Result<usize, Error> {
+        self.stress(method);
+        let _waiter = method.waiter();
+        let mut vain = 0;
+        loop {
+            // First: in a forked child the method's lock may be held by nobody.
+            self.check_fork()?;
+            if let Some(entry) = self.link_again(method) {
+                method.note_call();
+                return Ok(entry);
+            }
+            self.wait_for(method, &mut vain)?;
+        }
+    }
+
+    /// Under stress: evicts, invalidates and seals far too often.
+    pub(crate) fn stress(&self, method: &Arc<Method<K>>) {
+        let stress = self.config.stress;
+        if !self.is_stressed() || self.forked.load(Ordering::Relaxed) {
+            return;
+        }
+        let n = self.look_ups.fetch_add(1, Ordering::Relaxed);
+        let due = |every: u32| every != 0 && n % every == every - 1;
+        if due(stress.evict_every) {
+            let mut ledger = self.ledger();
+            let other = ledger.resident.values().nth(n as usize % 7).cloned();
+            for victim in other.iter().chain([method]) {
+                if !victim.is_kept() && !victim.is_waited_for() {
+                    ledger.drop_code(victim, Cause::Evicted);
+                }
+            }
+        }
+        if due(stress.invalidate_every) {
+            self.ledger().drop_code(method, Cause::Invalidated);
+        }
+        if due(stress.recycle_every) {
+            self.try_seal();
+        }
+        self.bell.ring();
+    }
+}
+
+thread_local! {
+    static LAST_FAILURE: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+/// Why the call that led to the [failure entry](crate::Builder::failure_entry) could not be
+/// resolved. On the thread of that call; `None` if no call of this thread has failed.
+pub fn last_failure() -> Option<Error> {
+    LAST_FAILURE
+        .try_with(|last| last.borrow().clone())
+        .ok()
+        .flatten()
+}
+
+/// The resolver of all thunks of a cache with keys of this type: called by
+/// [`crate::method`]'s assembly.
+///
+/// # Safety
+/// `context` is a cache's, `number` that of a cell whose thunk was called by a thread that is
+/// pinned in it: so the cache and the method are alive.
+pub(super) unsafe extern "C" fn resolve_call<K: Key>(
+    context: *const ResolveContext,
+    number: u32,
+) -> usize {
+    let errno = errno::get();
+    // SAFETY: the context belongs to the table, and its owner is the `Core` that was told to it.
+    // A pinned thread's participant keeps the `Core`. The caller's code holds its callees, and a
+    // canonical address its method, so the cell's owner is alive too.
+    let (core, method) = unsafe {
+        let core = &*(*context).owner().cast::<Core<K>>();
+        (core, core.table.owner_of(number))
+    };
+    let resolved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.resolve(&method)));
+    let resolved = resolved.unwrap_or_else(|panic| {
+        let message = crate::panic_message(&*panic);
+        Err(Error::CompilePanicked {
+            method: method.describe(),
+            message,
+        })
+    });
+    let entry = resolved.unwrap_or_else(|error| {
+        if matches!(error, Error::ShuttingDown) {
+            exit::wait_for_the_end();
+        }
+        // Fails only on a thread that runs its last destructors.
+        let _ = LAST_FAILURE.try_with(|last| last.replace(Some(error)));
+        core.config
+            .failure_entry
+            .unwrap_or(fail_by_default as *const () as usize)
+    });
+    drop(method);
+    errno::set(errno);
+    entry
+}
+
+/// The failure entry that is used when the embedder gave none.
+unsafe extern "C" fn fail_by_default() {
+    let why = last_failure().map_or_else(String::new, |error| error.to_string());
+    let message = format!("inkpot: a call from compiled code has nowhere to go: {why}\n");
+    // Not by `eprintln`, which a test harness redirects into memory that is lost now.
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
+    std::process::abort();
+}
+
+mod errno {
+    pub(super) fn get() -> i32 {
+        // SAFETY: the location is this thread's own, always valid.
+        unsafe { *libc::__errno_location() }
+    }
+
+    pub(super) fn set(value: i32) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = value };
+    }
+}

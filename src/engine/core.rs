@@ -1,0 +1,240 @@
+//! What all handles, participants and threads of one cache share.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::ledger::{Ledger, Limits, bookkeeping_per_method};
+use super::recycle::{Reclaim, Ticket};
+use super::{ask, exit, fork};
+use crate::code::CodeSpace;
+use crate::compile::{ErasedBackend, Queue, on_a_worker};
+use crate::config::{Config, Reclaimer};
+use crate::error::{Error, MapStep};
+use crate::evict::Policy;
+use crate::generation::{Context, Open, Pool};
+use crate::method::{Key, ResolveContext, Table};
+use crate::reclaim::Domain;
+
+/// The engine of a cache. It ends (and with it all code) when neither a handle nor a participant
+/// nor a thread of its own refers to it any more.
+pub(crate) struct Core<K: Key> {
+    pub(crate) config: Config,
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) table: Arc<Table<K>>,
+    pub(crate) queue: Queue<K>,
+    pub(crate) ledger: Mutex<Ledger<K>>,
+    pub(crate) reclaim: Mutex<Reclaim<K>>,
+    pub(crate) bell: Bell,
+    /// Each worker's open generation.
+    pub(crate) open: Vec<Mutex<Option<Open<K>>>>,
+    pub(crate) pool: Pool,
+    pub(crate) backend: Box<dyn ErasedBackend<K>>,
+    pub(crate) space: Arc<CodeSpace>,
+    /// This process is a child of the one that made the cache.
+    pub(crate) forked: AtomicBool,
+    pub(crate) look_ups: AtomicU32,
+    /// Contexts that are of no use any more, for the reclaimer to dispose of.
+    pub(crate) released_contexts: Mutex<Vec<Context>>,
+    /// Waits for a grace period that the reclaimer has not seen yet.
+    pub(crate) tickets: Mutex<Vec<Arc<Ticket>>>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wakes the reclaimer's thread.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *lock(&self.rung) = true;
+        self.heard.notify_one();
+    }
+
+    /// Waits for a ring, or until `patience` is over.
+    pub(crate) fn wait(&self, patience: Duration) {
+        let mut rung = lock(&self.rung);
+        if !*rung {
+            rung = self
+                .heard
+                .wait_timeout(rung, patience)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        *rung = false;
+    }
+}
+
+impl<K: Key> Core<K> {
+    fn new(
+        mut config: Config,
+        policy: Box<dyn Policy>,
+        backend: Box<dyn ErasedBackend<K>>,
+    ) -> Result<Arc<Self>, Error> {
+        config.budget = config.budget.min(config.hard_limit);
+        let limits = Limits {
+            budget: config.budget,
+            code_budget: config.code_budget,
+            hard_limit: config.hard_limit,
+            high: config.high,
+            low: config.low,
+        };
+        let space = Arc::new(CodeSpace::new(config.stress.quarantine)?);
+        let context = ResolveContext::new(ask::resolve_call::<K>);
+        let domain = Arc::new(Domain::new());
+        let core = Arc::new(Self {
+            table: Arc::new(Table::new(space.clone(), context)?),
+            queue: Queue::new(),
+            ledger: Mutex::new(Ledger::new(limits, policy)),
+            reclaim: Mutex::new(Reclaim::new(&domain)),
+            bell: Bell::default(),
+            open: (0..config.workers).map(|_| Mutex::new(None)).collect(),
+            pool: Pool::new(config.workers),
+            backend,
+            space,
+            forked: AtomicBool::new(false),
+            look_ups: AtomicU32::new(0),
+            released_contexts: Mutex::default(),
+            tickets: Mutex::default(),
+            domain,
+            config,
+        });
+        core.table.context().set_owner(Arc::as_ptr(&core).cast());
+        Ok(core)
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger<K>> {
+        lock(&self.ledger)
+    }
+
+    /// An error where nothing may be compiled or changed: in a forked child.
+    pub(crate) fn check_fork(&self) -> Result<(), Error> {
+        if self.forked.load(Ordering::Relaxed) {
+            Err(Error::Forked)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn is_stressed(&self) -> bool {
+        let stress = self.config.stress;
+        stress.evict_every != 0 || stress.invalidate_every != 0 || stress.recycle_every != 0
+    }
+
+    /// Bytes that the records of all methods take.
+    pub(crate) fn bookkeeping(&self) -> u64 {
+        self.table.len() as u64 * bookkeeping_per_method::<K>()
+    }
+
+    /// A context with the prelude, ready or made now.
+    pub(crate) fn context(&self) -> Result<Context, Error> {
+        let ready = self.pool.take();
+        if self.pool.wants_more() {
+            self.bell.ring();
+        }
+        ready.map_or_else(|| self.backend.open(), Ok)
+    }
+}
+
+impl<K: Key> Drop for Core<K> {
+    fn drop(&mut self) {
+        if *self.forked.get_mut() {
+            // The parent's threads were in the middle of things; the child leaves it all alone.
+            return;
+        }
+        self.tear_down();
+    }
+}
+
+/// The public side's hold on the engine. When the last of these goes, the threads are stopped.
+pub(crate) struct Life<K: Key> {
+    pub(crate) core: Arc<Core<K>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl<K: Key> Life<K> {
+    pub(crate) fn start(
+        config: Config,
+        policy: Box<dyn Policy>,
+        backend: Box<dyn ErasedBackend<K>>,
+    ) -> Result<Arc<Self>, Error> {
+        let core = Core::new(config, policy, backend)?;
+        // Errors of the front end's prelude show here, and not at the first method.
+        while core.pool.wants_more() {
+            core.pool.put(core.backend.open()?);
+        }
+        let life = Arc::new(Self {
+            core: core.clone(),
+            threads: Mutex::default(),
+        });
+        fork::register(&core);
+        exit::register(&core);
+        for worker in 0..core.config.workers {
+            let of_worker = core.clone();
+            life.spawn(
+                format!("{}-compile-{worker}", core.config.name),
+                move || {
+                    of_worker.work(worker);
+                },
+            )?;
+        }
+        if core.config.reclaimer == Reclaimer::Thread {
+            let of_reclaimer = core.clone();
+            life.spawn(format!("{}-reclaim", core.config.name), move || {
+                of_reclaimer.reclaim_until_closed();
+            })?;
+        }
+        Ok(life)
+    }
+
+    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let serving = exit::Serving::begins();
+        let core = self.core.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            // Last of all: if this thread is the last to hold the cache, it takes it apart.
+            let _serving = serving;
+            let _core = core;
+            crate::compile::set_on_a_worker();
+            run();
+        });
+        let thread = thread.map_err(|e| Error::map(MapStep::Thread, 0, e))?;
+        lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    /// As a participant keeps it.
+    pub(crate) fn erased(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self.clone()
+    }
+}
+
+impl<K: Key> Drop for Life<K> {
+    fn drop(&mut self) {
+        let threads = std::mem::take(
+            self.threads
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if self.core.forked.load(Ordering::Relaxed) {
+            // The threads are the parent's, and may have held any lock.
+            threads.into_iter().for_each(std::mem::forget);
+            return;
+        }
+        self.core.close();
+        // A front end may have held the last handle: a worker does not wait for itself (nor for
+        // the others, which may wait for it). The last thread tears the cache down then.
+        if !on_a_worker() {
+            for thread in threads {
+                let _ = thread.join(); // a panic was reported when it happened
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! At the exit of the process compile workers stop before LLVM's static destructors run.
+//!
+//! `exit` runs handlers in the reverse order of their registration. Many of LLVM's destructors are
+//! registered when its library is loaded, before any cache exists; but those of variables inside
+//! functions only when the function first runs, which is while a worker compiles. A handler that
+//! was registered before that runs too late. So [`register`] comes after a first small compilation
+//! (the backend's, when it is made), and [`again`] puts the handler on top of what has come since,
+//! often at first and ever more seldom: each registration takes memory for good.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use super::core::{Core, lock};
+use crate::compile::on_a_worker;
+use crate::method::Key;
+
+/// All caches together are waited for this long at most: a front end may be stuck, or wait for
+/// the very thread that exits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cache, to the handler.
+trait Stops: Send + Sync {
+    fn stop(&self);
+}
+
+impl<K: Key> Stops for Core<K> {
+    fn stop(&self) {
+        if self.check_fork().is_ok() {
+            self.close();
+        }
+    }
+}
+
+/// Threads that serve caches, and may be inside LLVM until they end: compile workers, reclaimers.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The thread exits the process, and is not counted any more.
+    static EXITS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread that serves a cache, counted until this is dropped on it.
+pub(super) struct Serving(());
+
+impl Serving {
+    /// To be called before the thread is started.
+    pub(super) fn begins() -> Self {
+        THREADS.fetch_add(1, Ordering::AcqRel);
+        Self(())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// In a forked child there are none of them.
+pub(super) fn in_child() {
+    THREADS.store(0, Ordering::Relaxed);
+}
+
+static CACHES: Mutex<Vec<Weak<dyn Stops>>> = Mutex::new(Vec::new());
+
+/// The thread on which the process exits, once it does.
+static EXITING: AtomicI32 = AtomicI32::new(0);
+
+/// Makes the handler know a cache.
+pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
+    let weak: Weak<Core<K>> = Arc::downgrade(core);
+    let mut caches = lock(&CACHES);
+    caches.retain(|cache| cache.strong_count() > 0);
+    caches.push(weak);
+    drop(caches);
+    again();
+}
+
+/// To be called after each compilation.
+pub(super) fn again() {
+    static TIMES: AtomicU64 = AtomicU64::new(0);
+    let n = TIMES.fetch_add(1, Ordering::Relaxed);
+    let due = n < 16 || n.is_power_of_two() || (n < 4096 && n.is_multiple_of(64));
+    // At first one for each thread that may call `exit` at the same time as another.
+    let times = if n == 0 { 8 } else { usize::from(due) };
+    for _ in 0..times {
+        // SAFETY: the handler is a function of this crate.
+        unsafe { libc::atexit(at_exit) };
+    }
+}
+
+/// If the process exits, the calling thread goes no further, and ends with it; but for the very
+/// thread that exits. So does a call that finds nobody to compile its callee: it is no failure.
+pub(super) fn wait_for_the_end() {
+    let exiting = EXITING.load(Ordering::Acquire);
+    // SAFETY: neither call has preconditions.
+    unsafe {
+        if exiting != 0 && exiting != libc::gettid() {
+            loop {
+                libc::pause();
+            }
+        }
+    }
+}
+
+/// Waits until no thread serves a cache.
+fn wait_for_threads(until: Instant) {
+    while THREADS.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Runs once for each registration; the second time there is nothing left to wait for.
+///
+/// Threads that call `exit` at the same time share out its handlers, and would run destructors of
+/// LLVM's while this one waits here: the first thread goes on, and the others no further.
+extern "C" fn at_exit() {
+    static SINCE: OnceLock<Instant> = OnceLock::new();
+    let since = SINCE.get_or_init(Instant::now);
+    if on_a_worker() && !EXITS.replace(true) {
+        THREADS.fetch_sub(1, Ordering::AcqRel);
+    }
+    // SAFETY: no preconditions.
+    let me = unsafe { libc::gettid() };
+    let _ = EXITING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed);
+    wait_for_the_end();
+    let Some(known) = known() else { return };
+    let caches: Vec<Arc<dyn Stops>> = known.iter().filter_map(Weak::upgrade).collect();
+    drop(known);
+    caches.iter().for_each(|cache| cache.stop());
+    wait_for_threads(*since + PATIENCE);
+    // The process ends: there is no time to take caches apart, and no need.
+    std::mem::forget(caches);
+}
+
+/// The list, unless this is a forked child in which nobody is left to unlock it.
+fn known() -> Option<MutexGuard<'static, Vec<Weak<dyn Stops>>>> {
+    for _ in 0..100 {
+        if let Ok(known) = CACHES.try_lock() {
+            return Some(known);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
+}

@@ -1,0 +1,148 @@
+//! What happens to a cache when its process forks.
+//!
+//! The child has one thread, and a copy of everything private: its own cells, its own data. The
+//! pages of text and constants are shared with the parent. So while the fork goes on, nothing is
+//! linked or recycled; afterwards the parent leaves the pages of then alone (it unmaps what it
+//! recycles, and punches nothing) and puts new code into a fresh file, and the child may call what
+//! was resident, and nothing else.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard, Weak};
+
+use super::core::{Core, lock};
+use super::exit;
+use crate::method::Key;
+
+/// Shared while linking and recycling, exclusive while the process forks.
+static FORKING: RwLock<()> = RwLock::new(());
+
+/// Runs `f` at a time when the process does not fork.
+pub(super) fn while_not_forking<R>(f: impl FnOnce() -> R) -> R {
+    let _quiet = FORKING.read().unwrap_or_else(PoisonError::into_inner);
+    f()
+}
+
+/// A cache, to the handlers.
+trait Forks: Send + Sync {
+    /// Takes the locks that the child must find free; they are given back by dropping.
+    fn hold(&self) -> Box<dyn Guards + '_>;
+    /// Whether this process made the cache, rather than inherited it: a child's copy is dead, and
+    /// its locks may be held by nobody.
+    fn is_ours(&self) -> bool;
+    fn in_parent(&self);
+    fn in_child(&self);
+}
+
+/// Anything: guards of locks, kept until after the fork.
+trait Guards {}
+impl<T> Guards for T {}
+
+impl<K: Key> Forks for Core<K> {
+    fn hold(&self) -> Box<dyn Guards + '_> {
+        let mut ledger = self.ledger();
+        // The child cannot link methods on probation again: that takes a lock that another
+        // thread may hold now.
+        ledger.end_probation();
+        Box::new((ledger, self.domain.hold_for_fork()))
+    }
+
+    fn is_ours(&self) -> bool {
+        self.check_fork().is_ok()
+    }
+
+    fn in_parent(&self) {
+        self.space.forked();
+    }
+
+    fn in_child(&self) {
+        self.forked.store(true, Ordering::Relaxed);
+        self.table.abandon();
+    }
+}
+
+static CACHES: Mutex<Vec<Weak<dyn Forks>>> = Mutex::new(Vec::new());
+
+/// Makes the handlers know a cache.
+pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
+    static HANDLERS: Once = Once::new();
+    // SAFETY: the handlers are functions of this crate, which is never unloaded while a cache
+    // exists.
+    HANDLERS.call_once(|| unsafe {
+        libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
+    });
+    let weak: Weak<Core<K>> = Arc::downgrade(core);
+    let mut caches = lock(&CACHES);
+    caches.retain(|cache| cache.strong_count() > 0);
+    caches.push(weak);
+}
+
+/// What `prepare` took, for `parent` and `child` to give back.
+struct Held {
+    // In the order in which they must be given back: guards of a cache before the cache.
+    guards: Vec<Box<dyn Guards>>,
+    caches: Vec<Arc<dyn Forks>>,
+    list: MutexGuard<'static, Vec<Weak<dyn Forks>>>,
+    quiet: RwLockWriteGuard<'static, ()>,
+}
+
+struct Slot(UnsafeCell<Option<Held>>);
+
+// SAFETY: written by `prepare` and emptied by `parent` or `child`, on the thread that forks, while
+// it holds `FORKING` exclusively.
+unsafe impl Sync for Slot {}
+
+static HELD: Slot = Slot(UnsafeCell::new(None));
+
+unsafe extern "C" fn prepare() {
+    let quiet = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    let list = lock(&CACHES);
+    let caches: Vec<Arc<dyn Forks>> = list
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter(|cache| cache.is_ours())
+        .collect();
+    let guards = caches
+        .iter()
+        .map(|cache| {
+            let held = cache.hold();
+            // SAFETY: the guards borrow the cache, which `Held` keeps and drops after them.
+            unsafe { std::mem::transmute::<Box<dyn Guards + '_>, Box<dyn Guards>>(held) }
+        })
+        .collect();
+    // SAFETY: `FORKING` is held exclusively.
+    unsafe {
+        *HELD.0.get() = Some(Held {
+            guards,
+            caches,
+            list,
+            quiet,
+        })
+    };
+}
+
+fn finish(tell: impl Fn(&dyn Forks)) {
+    // SAFETY: on the thread that ran `prepare`, which holds `FORKING` exclusively.
+    let Some(held) = (unsafe { (*HELD.0.get()).take() }) else {
+        return;
+    };
+    let Held {
+        guards,
+        caches,
+        list,
+        quiet,
+    } = held;
+    caches.iter().for_each(|cache| tell(&**cache));
+    drop((guards, list, quiet));
+    // Last: if ours is the last hold on a cache it is torn down here, which needs the locks.
+    drop(caches);
+}
+
+unsafe extern "C" fn parent() {
+    finish(|cache| cache.in_parent());
+}
+
+unsafe extern "C" fn child() {
+    exit::in_child();
+    finish(|cache| cache.in_child());
+}

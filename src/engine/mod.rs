@@ -1,0 +1,28 @@
+//! The parts of a cache at work together.
+//!
+//! Data flows one way: a request ([`ask`]) is compiled in a batch ([`work`]), its object linked
+//! into a region, its cell set ([`ledger`]); later it is unlinked (eviction, invalidation), its
+//! generation retired, and recycled after a grace period ([`recycle`]).
+//!
+//! # Locks
+//!
+//! Taken in this order, never the other way round; none is held while user code runs, but the
+//! worker's own.
+//!
+//! 1. a worker's open generation (held while it compiles)
+//! 2. the fork lock, shared (held while a batch is linked or a region is recycled)
+//! 3. the reclaimer's state
+//! 4. the ledger
+//! 5. a method's state; the queue; the pool; slots of code memory
+
+mod ask;
+mod core;
+mod exit;
+mod fork;
+mod ledger;
+mod recycle;
+mod work;
+
+pub(crate) use self::core::{Core, Life};
+pub use ask::last_failure;
+pub(crate) use ledger::{Cause, Limits};

@@ -1,0 +1,317 @@
+//! The reclaimer at work: what is dead waits for a grace period, and is then taken apart.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::core::{Core, lock};
+use super::fork;
+use super::ledger::{Charge, Corpse};
+use crate::error::Error;
+use crate::generation::{Body, Context};
+use crate::method::{Key, Method};
+use crate::observe::event;
+use crate::reclaim::{Domain, Grace, Reclaimer};
+
+/// Grace periods whose age is remembered.
+const REMEMBERED_AGES: usize = 256;
+/// Bytes of contexts disposed of after which the allocator is asked to give memory back, and
+/// the least time between two times. Trimming takes milliseconds.
+const TRIM_BYTES: u64 = 8 << 20;
+const TRIM_PAUSE: Duration = Duration::from_millis(250);
+
+/// Somebody who waits for a grace period.
+#[derive(Default)]
+pub(crate) struct Ticket {
+    over: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ticket {
+    /// Waits at most so long; true when the grace period is over.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let over = lock(&self.over);
+        if *over {
+            return true;
+        }
+        *self
+            .changed
+            .wait_timeout(over, patience)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn ring(&self) {
+        *lock(&self.over) = true;
+        self.changed.notify_all();
+    }
+}
+
+/// What waits for one grace period.
+struct Wake<K: Key> {
+    grace: Grace,
+    corpses: Vec<Corpse<K>>,
+    tickets: Vec<Arc<Ticket>>,
+}
+
+/// What is left of a generation when its memory is gone: its context, what its code called, and
+/// what it is charged for until these are gone too.
+type Remains<K> = (Option<Context>, Vec<Arc<Method<K>>>, Option<Charge>);
+
+/// The reclaimer's own state. Whoever holds its lock is the reclaimer.
+pub(crate) struct Reclaim<K: Key> {
+    reclaimer: Reclaimer,
+    wakes: Vec<Wake<K>>,
+    /// The system refused to unmap them: to be tried again.
+    refused: Vec<Corpse<K>>,
+    /// Generations whose memory is gone, and whose context and callees are being dropped.
+    remains: usize,
+    ages: Vec<Duration>,
+    untrimmed: u64,
+    last_trim: Instant,
+}
+
+impl<K: Key> Reclaim<K> {
+    pub(crate) fn new(domain: &Arc<Domain>) -> Self {
+        Self {
+            reclaimer: Reclaimer::new(domain),
+            wakes: Vec::new(),
+            refused: Vec::new(),
+            remains: 0,
+            ages: Vec::new(),
+            untrimmed: 0,
+            last_trim: Instant::now(),
+        }
+    }
+
+    /// Generations whose grace period runs.
+    pub(crate) fn fallow(&self) -> usize {
+        self.wakes.iter().map(|w| w.corpses.len()).sum::<usize>()
+            + self.refused.len()
+            + self.remains
+    }
+
+    /// Contexts of these.
+    pub(crate) fn contexts(&self) -> usize {
+        let waiting = self.wakes.iter().flat_map(|w| &w.corpses);
+        let corpses = waiting.chain(&self.refused);
+        corpses.filter(|c| c.body.context.is_some()).count()
+    }
+
+    /// Ages of the last grace periods, from the death of a generation to its recycling.
+    pub(crate) fn ages(&self) -> &[Duration] {
+        &self.ages
+    }
+
+    /// How long the oldest grace period that is not over has been running.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.wakes.iter().map(|w| w.grace.age()).max()
+    }
+
+    pub(crate) fn bury_dead_participants(&mut self) {
+        self.reclaimer.bury_the_dead();
+    }
+}
+
+impl<K: Key> Core<K> {
+    /// The life of the reclaimer's thread.
+    pub(super) fn reclaim_until_closed(&self) {
+        while !self.queue.is_closed() {
+            let waits = self.maintain();
+            let oldest = lock(&self.reclaim).oldest().unwrap_or_default();
+            let patience = match waits {
+                false => Duration::from_secs(1),
+                // A participant that has not moved for long is not asked a thousand times a second.
+                true if oldest > Duration::from_millis(200) => Duration::from_millis(10),
+                true => Duration::from_millis(1),
+            };
+            self.bell.wait(patience);
+        }
+    }
+
+    /// One step of reclamation. True while something waits for a grace period.
+    pub(crate) fn maintain(&self) -> bool {
+        if self.check_fork().is_err() {
+            return false;
+        }
+        let mut reclaim = lock(&self.reclaim);
+        self.retire(&mut reclaim);
+        if !reclaim.wakes.is_empty() {
+            reclaim.reclaimer.step();
+        }
+        let (over, running) = std::mem::take(&mut reclaim.wakes)
+            .into_iter()
+            .partition(|w| w.grace.is_over());
+        reclaim.wakes = running;
+        let mut corpses = std::mem::take(&mut reclaim.refused);
+        for wake in over {
+            wake.tickets.iter().for_each(|t| t.ring());
+            corpses.extend(wake.corpses);
+        }
+        let mut remains: Vec<_> = corpses
+            .into_iter()
+            .filter_map(|corpse| self.recycle(&mut reclaim, corpse))
+            .collect();
+        let contexts = std::mem::take(&mut *lock(&self.released_contexts));
+        remains.extend(
+            contexts
+                .into_iter()
+                .map(|context| (Some(context), Vec::new(), None)),
+        );
+        let waits = reclaim.fallow() > 0 || !reclaim.wakes.is_empty();
+        let many = remains.len();
+        reclaim.remains += many;
+        drop(reclaim);
+        // User code from here on (a backend's contexts, keys, the prelude): no lock is held.
+        let bytes = remains
+            .iter()
+            .filter_map(|(context, ..)| Some(context.as_ref()?.bytes))
+            .sum();
+        for (context, callees, charge) in remains {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(callees)));
+            if let Some(charge) = charge {
+                self.ledger().recycled(&charge);
+            }
+        }
+        lock(&self.reclaim).remains -= many;
+        self.refill_pool();
+        trim(&mut lock(&self.reclaim), bytes, !waits);
+        waits
+    }
+
+    /// Starts a grace period for what died, and for who waits.
+    fn retire(&self, reclaim: &mut Reclaim<K>) {
+        let corpses = std::mem::take(&mut self.ledger().dead);
+        let tickets = std::mem::take(&mut *lock(&self.tickets));
+        if !corpses.is_empty() || !tickets.is_empty() {
+            let grace = reclaim.reclaimer.start();
+            reclaim.wakes.push(Wake {
+                grace,
+                corpses,
+                tickets,
+            });
+        }
+    }
+
+    /// Takes a generation apart: unwind tables and memory. What it leaves to be dropped (its
+    /// context, and what its code called) is returned.
+    fn recycle(&self, reclaim: &mut Reclaim<K>, mut corpse: Corpse<K>) -> Option<Remains<K>> {
+        // SAFETY: the generation's methods were unlinked before it was handed over, and a grace
+        // period has passed since: no thread is inside, nor has an entry.
+        let released =
+            fork::while_not_forking(|| unsafe { corpse.body.region.release(&self.space) });
+        if released.is_err() {
+            reclaim.refused.push(corpse);
+            return None;
+        }
+        let waited = corpse.died.elapsed();
+        if reclaim.ages.len() == REMEMBERED_AGES {
+            reclaim.ages.remove(0);
+        }
+        reclaim.ages.push(waited);
+        event!("recycled", generation = corpse.id, ?waited);
+        let Body {
+            callees,
+            context,
+            region: _,
+        } = corpse.body;
+        Some((context, callees, Some(corpse.charge)))
+    }
+
+    fn refill_pool(&self) {
+        while self.pool.wants_more() && !self.queue.is_closed() {
+            match catch_unwind(AssertUnwindSafe(|| self.backend.open())) {
+                Ok(Ok(context)) => self.pool.put(context),
+                // Whoever needs one tries again, and is told.
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// The reclaimer shall dispose of a context.
+    pub(super) fn dispose_later(&self, context: Context) {
+        lock(&self.released_contexts).push(context);
+        self.bell.ring();
+    }
+
+    /// Waits for a grace period that begins now.
+    pub(crate) fn wait_for_grace(&self, patience: Option<Duration>) -> Result<(), Error> {
+        self.check_fork()?;
+        if crate::compile::on_a_worker() {
+            return Err(Error::WouldDeadlock);
+        }
+        if self.domain.this_thread_is_pinned() {
+            return Err(Error::Pinned);
+        }
+        let ticket = Arc::<Ticket>::default();
+        lock(&self.tickets).push(ticket.clone());
+        self.bell.ring();
+        let started = Instant::now();
+        let step = Duration::from_millis(1);
+        loop {
+            if self.config.reclaimer == crate::config::Reclaimer::Manual {
+                self.maintain();
+            }
+            if ticket.wait(step) {
+                return Ok(());
+            }
+            if self.queue.is_closed() {
+                return Err(Error::ShuttingDown);
+            }
+            if patience.is_some_and(|p| started.elapsed() >= p) {
+                let (_, pinned) = self.domain.pinned();
+                let participant = pinned
+                    .into_iter()
+                    .next()
+                    .map_or_else(String::new, |p| p.name);
+                return Err(Error::Stalled {
+                    participant,
+                    waited: started.elapsed(),
+                });
+            }
+        }
+    }
+
+    /// Frees everything. For the last owner: no thread is pinned, none compiles.
+    pub(super) fn tear_down(&mut self) {
+        let mut bodies: Vec<Body<K>> = Vec::new();
+        for slot in &mut self.open {
+            let slot = slot.get_mut().unwrap_or_else(PoisonError::into_inner);
+            bodies.extend(slot.take().map(|open| open.body));
+        }
+        let ledger = self
+            .ledger
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let reclaim = self
+            .reclaim
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        bodies.extend(ledger.take_bodies());
+        let waiting = std::mem::take(&mut reclaim.wakes)
+            .into_iter()
+            .flat_map(|w| w.corpses);
+        bodies.extend(waiting.chain(reclaim.refused.drain(..)).map(|c| c.body));
+        for mut body in bodies.into_iter().rev() {
+            // SAFETY: participants keep the cache, so there is none, and no thread is inside.
+            // What cannot be unmapped one by one goes with the reservation.
+            let _ = unsafe { body.region.release(&self.space) };
+        }
+        ledger.resident.clear();
+        self.table.release_addresses();
+    }
+}
+
+/// Gives freed heap back to the system: contexts are freed on another thread than the one that
+/// filled them, and the allocator keeps what it can.
+fn trim<K: Key>(reclaim: &mut Reclaim<K>, bytes: u64, at_rest: bool) {
+    reclaim.untrimmed += bytes;
+    let enough = reclaim.untrimmed >= TRIM_BYTES || (at_rest && reclaim.untrimmed > 0);
+    if enough && reclaim.last_trim.elapsed() >= TRIM_PAUSE {
+        // SAFETY: no preconditions.
+        unsafe { libc::malloc_trim(0) };
+        reclaim.untrimmed = 0;
+        reclaim.last_trim = Instant::now();
+    }
+}

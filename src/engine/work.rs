@@ -1,0 +1,522 @@
+//! A compile worker: takes batches, compiles them into its open generation, publishes.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::{Core, lock};
+use super::ledger::{Outcome, Published};
+use super::{exit, fork};
+use crate::compile::{Batch, OwnSymbol, Work, parse_symbol, symbol_of};
+use crate::config::ContextRelease;
+use crate::error::Error;
+use crate::generation::{Added, Body, Failure, Open, Region, Sizes};
+use crate::link::{self, Object};
+use crate::method::{Key, Method, Phase};
+
+/// How long a worker without work sleeps before it looks at the age of its generation.
+const SHORTEST_REST: Duration = Duration::from_millis(10);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// A method and the version that it had when its compilation began.
+type Begun<K> = (Arc<Method<K>>, u64);
+
+impl<K: Key> Core<K> {
+    /// The life of worker number `worker`.
+    pub(super) fn work(&self, worker: usize) {
+        let idle = self
+            .config
+            .generation_age
+            .clamp(SHORTEST_REST, LONGEST_REST);
+        loop {
+            let window = self.config.batch_window;
+            let resting = match self.queue.next(self.config.batch_limit, window, idle) {
+                Work::Batch(methods) => {
+                    self.compile(worker, methods);
+                    false
+                }
+                Work::Idle => true,
+                Work::Closed => break,
+            };
+            // A policy of the embedder's may panic here: the next round tries again.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let mut slot = lock(&self.open[worker]);
+                if slot.as_ref().is_some_and(|open| self.is_full(open)) {
+                    self.seal_slot(&mut slot);
+                }
+                if resting {
+                    self.come_down();
+                }
+            }));
+        }
+    }
+
+    /// Brings the cache within its budgets. What the last batch would leave in its context was not
+    /// known when room was made for it, and no other may come.
+    fn come_down(&self) {
+        let bookkeeping = self.bookkeeping();
+        self.ledger().make_room(0, 0, bookkeeping);
+        self.ring_if_dead();
+    }
+
+    /// Compiles requests together, and publishes what comes of each.
+    fn compile(&self, worker: usize, methods: Vec<Arc<Method<K>>>) {
+        let begun: Vec<Begun<K>> = methods
+            .into_iter()
+            .map(|method| {
+                let mut state = method.lock();
+                state.phase = Phase::Compiling;
+                let version = state.version;
+                drop(state);
+                (method, version)
+            })
+            .collect();
+        let mut slot = lock(&self.open[worker]);
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun)));
+        if let Err(panic) = attempt {
+            // A policy of the embedder's, or a key, panicked: nobody must wait for ever.
+            let message = crate::panic_message(&*panic);
+            for (method, _) in &begun {
+                method.give_up(|| Error::CompilePanicked {
+                    method: method.describe(),
+                    message: message.clone(),
+                });
+            }
+        }
+    }
+
+    /// One attempt at a batch; when nobody knows whose fault its failure is, each half again.
+    fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>]) {
+        let fail_all = |error: Error| {
+            let named = |b: &Begun<K>| rename(error.clone(), std::iter::once(b.0.describe()));
+            let failed = begun.iter().map(|b| outcome(b, Err(named(b)))).collect();
+            self.publish_failures(failed);
+        };
+        if self.queue.is_closed() {
+            return fail_all(Error::ShuttingDown); // somebody waits for this thread to end
+        }
+        if slot.is_none() {
+            match self.open_generation() {
+                Ok(open) => *slot = Some(open),
+                Err(error) => return fail_all(error),
+            }
+        }
+        let open = slot.as_ref().expect("opened just now");
+        if let Err(error) = self.admit(open, Sizes::default(), &String::new) {
+            return fail_all(error); // to compile it would make the context grow, for nothing
+        }
+        let methods: Vec<_> = begun.iter().map(|(m, _)| m.clone()).collect();
+        let started = Instant::now();
+        let mut batch = Batch::new(&methods, &self.table);
+        let compiled = self.compile_batch(slot, &mut batch);
+        match compiled {
+            Ok(object) => {
+                let failed = std::mem::take(&mut batch.failed);
+                self.place(
+                    slot,
+                    begun,
+                    &object,
+                    failed,
+                    batch.callees,
+                    batch.phases,
+                    started,
+                );
+            }
+            Err(error) if begun.len() == 1 => fail_all(error),
+            Err(_) => {
+                // Who is known to be guilty goes first; the rest is tried in halves.
+                let guilty = std::mem::take(&mut batch.failed);
+                let (bad, rest): (Vec<_>, Vec<_>) = begun
+                    .iter()
+                    .zip(guilty)
+                    .partition(|(_, error)| error.is_some());
+                let failed = bad
+                    .into_iter()
+                    .filter_map(|(b, error)| Some(outcome(b, Err(error?))))
+                    .collect();
+                self.publish_failures(failed);
+                let rest: Vec<_> = rest.into_iter().map(|(b, _)| b.clone()).collect();
+                let (left, right) = rest.split_at(rest.len() / 2);
+                for half in [left, right] {
+                    if !half.is_empty() {
+                        self.attempt(slot, half);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the backend. A panic in it costs the context, which may be half-changed.
+    fn compile_batch(
+        &self,
+        slot: &mut Option<Open<K>>,
+        batch: &mut Batch<'_, K>,
+    ) -> Result<Vec<u8>, Error> {
+        let open = slot.as_mut().expect("opened by `attempt`");
+        let context = open
+            .body
+            .context
+            .as_mut()
+            .expect("an open generation has its context");
+        let compiled = catch_unwind(AssertUnwindSafe(|| self.backend.compile(context, batch)));
+        exit::again();
+        open.context_bytes = context.bytes;
+        compiled.unwrap_or_else(|panic| {
+            self.seal_slot(slot);
+            let message = crate::panic_message(&*panic);
+            Err(Error::CompilePanicked {
+                method: String::new(),
+                message,
+            })
+        })
+    }
+
+    fn open_generation(&self) -> Result<Open<K>, Error> {
+        let context = self.context()?;
+        let bytes = context.bytes;
+        let id = self.ledger().open(bytes);
+        let region = Region::new();
+        let body = Body {
+            callees: Vec::new(),
+            context: Some(context),
+            region,
+        };
+        Ok(Open {
+            id,
+            body,
+            methods: 0,
+            context_bytes: bytes,
+            since: Instant::now(),
+        })
+    }
+
+    /// Links an object into the open generation, and publishes its methods.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one batch")]
+    fn place(
+        &self,
+        slot: &mut Option<Open<K>>,
+        begun: &[Begun<K>],
+        object: &[u8],
+        mut failed: Vec<Option<Error>>,
+        callees: Vec<Arc<Method<K>>>,
+        phases: crate::compile::Phases,
+        started: Instant,
+    ) {
+        let link_started = Instant::now();
+        let linked = if failed.iter().all(Option::is_some) {
+            Ok(None) // nothing was emitted
+        } else {
+            self.link(slot, begun, object).map(Some)
+        };
+        let link_time = link_started.elapsed();
+        let took = started.elapsed() / begun.len() as u32;
+        let added = match linked {
+            Ok(added) => added,
+            // Nobody knows by whose fault, or a smaller one may fit: as for a failed compilation.
+            Err(
+                Error::Link { .. }
+                | Error::HardLimit { .. }
+                | Error::OutOfSpace { .. }
+                | Error::Memory { .. },
+            ) if begun.len() > 1 => {
+                let (left, right) = begun.split_at(begun.len() / 2);
+                self.attempt(slot, left);
+                return self.attempt(slot, right);
+            }
+            Err(error) => {
+                let outcomes = begun.iter().zip(failed).map(|(b, f)| {
+                    let error =
+                        f.unwrap_or_else(|| rename(error.clone(), std::iter::once(b.0.describe())));
+                    outcome(b, Err(error))
+                });
+                return self.publish_failures(outcomes.collect());
+            }
+        };
+        let open = slot.as_mut().expect("`link` leaves one open");
+        open.body.callees.extend(callees);
+        open.methods += begun.len();
+        let outcomes = begun
+            .iter()
+            .enumerate()
+            .map(|(i, b)| outcome(b, self.result(b, failed[i].take(), added.as_ref(), took)))
+            .collect();
+        let mut ledger = self.ledger();
+        ledger.counters.emit += phases.emit;
+        ledger.counters.optimise += phases.optimise;
+        ledger.counters.generate += phases.generate;
+        ledger.counters.link += link_time;
+        let llvm = phases.emit + phases.optimise + phases.generate;
+        ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
+        ledger.publish(open.id, outcomes);
+        ledger.counters.overhead += started.elapsed().saturating_sub(llvm);
+        let sealed_now = ledger.wants_seal(open.id);
+        drop(ledger);
+        if sealed_now {
+            self.seal_slot(slot);
+        }
+        self.ring_if_dead();
+    }
+
+    fn result(
+        &self,
+        (method, _): &Begun<K>,
+        failed: Option<Error>,
+        added: Option<&Added>,
+        compile_time: Duration,
+    ) -> Result<Published, Error> {
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let symbol = symbol_of(method);
+        let link_error = |source| Error::Link {
+            method: method.describe(),
+            source,
+        };
+        let missing = || {
+            link_error(link::LinkError::Unresolved {
+                symbol: symbol.clone(),
+                section: ".text".to_owned(),
+            })
+        };
+        let added = added.ok_or_else(missing)?;
+        if let Some((_, source)) = added.failed.iter().find(|(name, _)| *name == symbol) {
+            return Err(link_error(source.clone()));
+        }
+        let function = added
+            .functions
+            .iter()
+            .find(|f| f.name == symbol)
+            .ok_or_else(missing)?;
+        // Its share of the batch: constants and unwind tables go by the size of the code.
+        let text: u64 = added.functions.iter().map(|f| f.size.max(1)).sum();
+        let bytes = added.bytes * function.size.max(1) / text.max(1);
+        Ok(Published {
+            entry: function.address as usize,
+            bytes,
+            compile_time,
+        })
+    }
+
+    /// Links the object into the slot's generation, or, if that is full, into a new one.
+    fn link(
+        &self,
+        slot: &mut Option<Open<K>>,
+        begun: &[Begun<K>],
+        object: &[u8],
+    ) -> Result<Added, Error> {
+        let batch = || match begun {
+            [(method, _)] => method.describe(),
+            many => format!("a batch of {} methods", many.len()),
+        };
+        let link_error = |source| Error::Link {
+            method: batch(),
+            source,
+        };
+        let object = Object::parse(object).map_err(link_error)?;
+        // Asked for before the fork lock is taken: it may be a front end that answers.
+        let known: HashMap<&str, Option<u64>> = object
+            .undefined()
+            .map(|symbol| (symbol, self.resolve_symbol(symbol)))
+            .collect();
+        for _ in 0..2 {
+            let open = slot.as_mut().expect("opened by `attempt`");
+            let growth = open.body.region.growth(&self.space, &object);
+            self.admit(open, growth, &batch)?;
+            let added = fork::while_not_forking(|| {
+                let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
+                open.body.region.add(&self.space, &object, &mut resolve)
+            });
+            match added {
+                Ok(added) => return Ok(added),
+                Err(Failure::Link(source)) => return Err(link_error(source)),
+                Err(Failure::Memory(error)) => return Err(error),
+                Err(Failure::Full) => {
+                    self.seal_slot(slot);
+                    *slot = Some(self.open_generation()?);
+                }
+            }
+        }
+        Err(Error::OutOfSpace {
+            stripe: "unwind".to_owned(),
+            bytes: object.needs().unwind.size,
+        })
+    }
+
+    /// Makes room for what the generation will grow by, or says that the hard limit leaves none.
+    fn admit(
+        &self,
+        open: &Open<K>,
+        growth: Sizes,
+        batch: &dyn Fn() -> String,
+    ) -> Result<(), Error> {
+        let needed = growth.code() + growth.unwind;
+        let bookkeeping = self.bookkeeping();
+        let mut ledger = self.ledger();
+        // The context has grown already, by what the batch left in it.
+        ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
+        ledger.make_room(growth.code(), needed, bookkeeping);
+        let limit = ledger.limits.hard_limit;
+        let in_use = ledger.alive.total() + ledger.retired.total() + bookkeeping;
+        drop(ledger);
+        self.ring_if_dead();
+        if in_use.saturating_add(needed) > limit {
+            return Err(Error::HardLimit {
+                method: batch(),
+                needed,
+                in_use,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    /// What an undefined symbol of an object means.
+    fn resolve_symbol(&self, symbol: &str) -> Option<u64> {
+        let mut symbol = symbol;
+        if symbol.starts_with("inkpot.") {
+            let cells = self.table.cells();
+            match parse_symbol(symbol)? {
+                OwnSymbol::Cell(number) => return Some(cells.word_address(number)),
+                OwnSymbol::Address(number) => return Some(cells.canonical(number) as u64),
+                OwnSymbol::Import(name) => symbol = name,
+            }
+        }
+        if let Some(&address) = self.config.imports.get(symbol) {
+            return Some(address as u64);
+        }
+        let by_backend = || {
+            // A panic costs what refers to this name, no more.
+            let asked = catch_unwind(AssertUnwindSafe(|| self.backend.resolve(symbol)));
+            asked.unwrap_or_default()
+        };
+        let known = link::runtime::lookup(symbol).or_else(by_backend);
+        known.map(|address| address as u64)
+    }
+
+    /// Tells of methods that failed before they had a place.
+    fn publish_failures(&self, outcomes: Vec<Outcome<K>>) {
+        if !outcomes.is_empty() {
+            // No method of these is published, so the generation's number is not looked at.
+            self.ledger().publish(u64::MAX, outcomes);
+        }
+    }
+
+    fn is_full(&self, open: &Open<K>) -> bool {
+        let config = &self.config;
+        let limits = self.ledger().limits;
+        let share = |budget: u64| {
+            if budget == u64::MAX {
+                budget
+            } else {
+                (budget / 8).max(1)
+            }
+        };
+        let code = open.body.region.mapped().code();
+        let most_code = config
+            .generation_code
+            .min(share(limits.code_budget))
+            .min(share(limits.budget));
+        let most_context = config.generation_context.min(share(limits.budget));
+        open.methods >= config.generation_methods
+            || code >= most_code
+            || open.context_bytes >= most_context.max(1)
+            || (open.methods > 0 && open.since.elapsed() >= config.generation_age)
+    }
+
+    /// Seals the slot's generation, if there is one.
+    fn seal_slot(&self, slot: &mut Option<Open<K>>) {
+        let Some(mut open) = slot.take() else { return };
+        fork::while_not_forking(|| open.body.region.seal(&self.space));
+        let context = match self.config.release {
+            ContextRelease::AtSealing => open.body.context.take(),
+            ContextRelease::WithGeneration => None,
+        };
+        let sizes = open.body.region.mapped();
+        let mut ledger = self.ledger();
+        ledger.charge(
+            open.id,
+            sizes,
+            if context.is_some() {
+                0
+            } else {
+                open.context_bytes
+            },
+        );
+        ledger.seal(open.id, open.body);
+        drop(ledger);
+        if let Some(context) = context {
+            self.dispose_later(context);
+        }
+        self.ring_if_dead();
+    }
+
+    /// Seals all open generations. Waits for batches that are being compiled.
+    pub(crate) fn seal_all(&self) {
+        for slot in &self.open {
+            self.seal_slot(&mut lock(slot));
+        }
+    }
+
+    /// Seals the open generations of workers that are not compiling now.
+    pub(crate) fn try_seal(&self) {
+        for slot in &self.open {
+            if let Ok(mut slot) = slot.try_lock() {
+                self.seal_slot(&mut slot);
+            }
+        }
+    }
+
+    pub(crate) fn ring_if_dead(&self) {
+        if !self.ledger().dead.is_empty() {
+            self.bell.ring();
+        }
+    }
+
+    /// Lets nothing in any more, and tells who waits.
+    pub(crate) fn close(&self) {
+        for method in self.queue.close() {
+            method.give_up(|| Error::ShuttingDown);
+        }
+        self.bell.ring();
+    }
+}
+
+fn outcome<K: Key>((method, version): &Begun<K>, result: Result<Published, Error>) -> Outcome<K> {
+    Outcome {
+        method: method.clone(),
+        version: *version,
+        result,
+    }
+}
+
+/// Puts the name of the guilty method, known now, into an error that spoke of a batch.
+fn rename(error: Error, mut whose: impl Iterator<Item = String>) -> Error {
+    let name = whose.next().unwrap_or_default();
+    match error {
+        Error::Codegen { message, .. } => Error::Codegen {
+            method: name,
+            message,
+        },
+        Error::CompilePanicked { message, .. } => Error::CompilePanicked {
+            method: name,
+            message,
+        },
+        Error::Link { source, .. } => Error::Link {
+            method: name,
+            source,
+        },
+        Error::HardLimit {
+            needed,
+            in_use,
+            limit,
+            ..
+        } => Error::HardLimit {
+            method: name,
+            needed,
+            in_use,
+            limit,
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,204 @@
+//! The one error type. Every variant holds what a caller needs to act.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::link::LinkError;
+
+/// What a front end returns when it cannot emit a method.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why there is no code for a method, or no cache.
+///
+/// Cheap to clone: all threads that wait for one compilation get the same error. A failure costs
+/// its own method only; the cache, and the rest of the batch, go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The front end's `emit` returned an error.
+    #[error("the front end could not emit {method}: {source}")]
+    Frontend {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// What the front end returned.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The front end's `emit` panicked. What it had emitted for the method was removed.
+    #[error("the front end panicked while it emitted {method}: {message}")]
+    FrontendPanicked {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// The panic's message, if it was a string.
+        message: String,
+    },
+    /// The front end's `prelude` failed: no context can be opened.
+    #[error("the front end's prelude failed: {message}")]
+    Prelude {
+        /// What it returned, or its panic's message, or what the verifier said.
+        message: String,
+    },
+    /// The method's IR is not valid.
+    #[error("the IR of {method} is not valid: {message}")]
+    Verification {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// LLVM's verifier, in its own words.
+        message: String,
+    },
+    /// LLVM's code generator reported an error (inline assembly that it cannot parse, say).
+    #[error("code generation failed for {method}: {message}")]
+    Codegen {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// LLVM's diagnostic, in its own words.
+        message: String,
+    },
+    /// The IR has something that a method which can be evicted must not have.
+    #[error("{method} has {construct} ({name}), which a method of a cache cannot have: {advice}")]
+    Refused {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// What was found: "a mutable global", "a thread-local", ...
+        construct: &'static str,
+        /// Its name in the IR.
+        name: String,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// The object could not be linked.
+    #[error("{method} could not be linked: {source}")]
+    Link {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// Which symbol, section and relocation.
+        source: LinkError,
+    },
+    /// The method would take the cache over its hard limit.
+    #[error(
+        "{method} needs {needed} bytes, and {in_use} of the hard limit of {limit} bytes are in use"
+    )]
+    HardLimit {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// Bytes that its batch would have added.
+        needed: u64,
+        /// Bytes in use that could not be freed at once.
+        in_use: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The operating system refused memory.
+    #[error("{step} of {bytes} bytes was refused: {message}")]
+    Memory {
+        /// What was asked for.
+        step: MapStep,
+        /// How much.
+        bytes: u64,
+        /// The system's answer.
+        message: String,
+    },
+    /// The reservation of address space has no room left in one of its stripes.
+    #[error("no {bytes} bytes of address space are left for {stripe}")]
+    OutOfSpace {
+        /// `text`, `constants`, `unwind`, `data`, `cells` or `thunks`.
+        stripe: String,
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// The method was invalidated again and again while this thread waited for it.
+    #[error("{method} was invalidated {times} times while it was waited for")]
+    Unstable {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// Compilations that were in vain.
+        times: u32,
+    },
+    /// A guard of another cache was given.
+    #[error("the guard belongs to another cache")]
+    WrongCache,
+    /// A wait was asked for on a thread that others wait for: a compile worker (a front end's
+    /// `emit`), or the reclaimer.
+    #[error("a compile worker cannot wait for a compilation: ask with `request`")]
+    WouldDeadlock,
+    /// [`Invalidation::wait`](crate::Invalidation::wait) was called on a thread that is pinned:
+    /// it would wait for itself.
+    #[error("this thread is pinned, and would wait for itself: drop its guards first")]
+    Pinned,
+    /// The process is a forked child: it may call what was resident at the fork, and nothing else.
+    #[error("a forked child can call resident code, but cannot compile, evict or invalidate")]
+    Forked,
+    /// The cache, or the process, is shutting down.
+    #[error("the cache is shutting down")]
+    ShuttingDown,
+    /// Compiling panicked outside of the front end. The method can be asked for again.
+    #[error("compiling {method} panicked: {message}")]
+    CompilePanicked {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// The panic's message, if it was a string.
+        message: String,
+    },
+    /// A setting makes no sense.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// The builder's method.
+        setting: &'static str,
+        /// What is wrong with the value.
+        problem: String,
+    },
+    /// The wait for a grace period was given up.
+    #[error("after {waited:?} {participant} has neither unpinned nor re-pinned")]
+    Stalled {
+        /// The participant that has been pinned longest.
+        participant: String,
+        /// How long the wait was.
+        waited: Duration,
+    },
+    /// LLVM cannot generate code for this machine.
+    #[error("LLVM has no target for this machine: {message}")]
+    Target {
+        /// LLVM's message.
+        message: String,
+    },
+}
+
+/// A step that needs memory of the operating system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MapStep {
+    /// Reserving address space.
+    Reserve,
+    /// Creating the memfd behind code.
+    Backing,
+    /// Mapping slots of a region.
+    Map,
+    /// Getting pages for code, and a writable view of them.
+    Write,
+    /// Unmapping a region.
+    Unmap,
+    /// Starting a thread.
+    Thread,
+}
+
+impl std::fmt::Display for MapStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            MapStep::Reserve => "reserving address space",
+            MapStep::Backing => "creating a memory file",
+            MapStep::Map => "mapping code memory",
+            MapStep::Write => "getting pages for code",
+            MapStep::Unmap => "unmapping code memory",
+            MapStep::Thread => "starting a thread",
+        })
+    }
+}
+
+impl Error {
+    pub(crate) fn map(step: MapStep, bytes: u64, error: std::io::Error) -> Self {
+        Error::Memory {
+            step,
+            bytes,
+            message: error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The executable memory of one generation: where its batches are placed, linked and registered.
+//!
+//! ```text
+//! text       | batch 1 | batch 2 | ...              runs of slots, packed
+//! constants  | batch 1 | batch 2 | ...
+//! unwind     | header | batch 1 | joint | batch 2 | joint | ...     one run
+//! data       (nearly always none)
+//! ```
+//!
+//! A batch's unwind table is registered before its methods are published, and deregistered before
+//! its text is unmapped. When the generation is sealed the joints are closed, which makes one
+//! table of all batches in a run of text: it is registered, and then the parts are taken out (see
+//! [`crate::link::unwind`]). A header stands where another run of text begins.
+
+use std::mem;
+
+use crate::code::{CodeSpace, Kind, Run};
+use crate::error::{Error, LinkError};
+use crate::link::{self, LinkedFunction, Object, Place, Span, unwind};
+
+/// Bytes by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) text: u64,
+    pub(crate) constants: u64,
+    pub(crate) data: u64,
+    pub(crate) unwind: u64,
+}
+
+impl Sizes {
+    /// What `code_budget` limits.
+    pub(crate) fn code(&self) -> u64 {
+        self.text + self.constants + self.data
+    }
+}
+
+/// Runs of one kind, filled one after the other.
+struct Area {
+    kind: Kind,
+    runs: Vec<Run>,
+    /// Bytes used of the last run.
+    used: u64,
+}
+
+/// The unwind tables of code in one run of text. Between two runs other generations may have
+/// theirs, and a table of both would stand in front of those: libgcc asks only the table whose
+/// code begins nearest below an address.
+struct Series {
+    /// The address of that run.
+    text: u64,
+    /// The address of the header before the first table.
+    whole: u64,
+    /// Addresses of the registered tables, by ascending address of table and code.
+    registered: Vec<u64>,
+    /// Offsets of open joints in the unwind run.
+    joints: Vec<u64>,
+}
+
+/// A generation's memory. Released by [`Region::release`]; dropping one leaves its memory
+/// mapped, which is safe, and wasteful.
+pub(crate) struct Region {
+    text: Area,
+    constants: Area,
+    data: Area,
+    unwind: Area,
+    /// What is registered, oldest first.
+    tables: Vec<Series>,
+    /// Bytes of sections that were linked in.
+    section_bytes: u64,
+}
+
+/// A batch that was linked in.
+pub(crate) struct Added {
+    pub(crate) functions: Vec<LinkedFunction>,
+    /// Functions that could not be linked, by name.
+    pub(crate) failed: Vec<(String, LinkError)>,
+    /// Bytes of the batch's sections.
+    pub(crate) bytes: u64,
+}
+
+/// Why a batch was not added.
+pub(crate) enum Failure {
+    /// The region takes no more: seal it, and use another.
+    Full,
+    /// The object cannot be linked anywhere.
+    Link(LinkError),
+    /// No memory.
+    Memory(Error),
+}
+
+impl Area {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            runs: Vec::new(),
+            used: 0,
+        }
+    }
+
+    /// Finds `size` bytes: behind what is used of the last run, in a longer last run, or, unless
+    /// all must stay in one run, in a new one. Returns the offset in the last run.
+    fn reserve(
+        &mut self,
+        space: &CodeSpace,
+        size: u64,
+        align: u64,
+        one_run: bool,
+    ) -> Result<u64, Failure> {
+        if size == 0 {
+            return Ok(self.used);
+        }
+        if let Some(run) = self.runs.last_mut() {
+            let offset = self.used.next_multiple_of(align);
+            if offset + size <= run.len || space.extend(run, offset + size) {
+                return Ok(offset);
+            }
+            if one_run {
+                return Err(Failure::Full);
+            }
+        }
+        self.runs
+            .push(space.take(self.kind, size).map_err(Failure::Memory)?);
+        self.used = 0;
+        Ok(0)
+    }
+
+    fn growth(&self, space: &CodeSpace, size: u64, align: u64) -> u64 {
+        let end = self.used.next_multiple_of(align) + size;
+        match self.runs.last() {
+            _ if size == 0 => 0,
+            Some(run) if end <= run.len => 0,
+            _ => space.slots_for(self.kind, size),
+        }
+    }
+
+    /// Calls `fill` with a writable view of `size` reserved bytes and the address where they
+    /// will be used.
+    fn write<R>(
+        &mut self,
+        space: &CodeSpace,
+        offset: u64,
+        size: u64,
+        fill: impl FnOnce(Span<'_>) -> R,
+    ) -> Result<R, Failure> {
+        match self.runs.last_mut() {
+            Some(run) => {
+                let address = run.address + offset;
+                space
+                    .write(run, offset, size, |bytes| fill(Span { address, bytes }))
+                    .map_err(Failure::Memory)
+            }
+            None => Ok(fill(Span {
+                address: 0,
+                bytes: &mut [],
+            })),
+        }
+    }
+
+    fn mapped(&self) -> u64 {
+        self.runs.iter().map(|r| r.len).sum()
+    }
+
+    fn resident(&self) -> u64 {
+        self.runs.iter().map(Run::resident).sum()
+    }
+}
+
+impl Region {
+    pub(crate) fn new() -> Self {
+        Self {
+            text: Area::new(Kind::Text),
+            constants: Area::new(Kind::Constants),
+            data: Area::new(Kind::Data),
+            unwind: Area::new(Kind::Unwind),
+            tables: Vec::new(),
+            section_bytes: 0,
+        }
+    }
+
+    /// Bytes by kind that adding an object would map, at most.
+    pub(crate) fn growth(&self, space: &CodeSpace, object: &Object<'_>) -> Sizes {
+        let needs = object.needs();
+        let unwind = match needs.unwind.size {
+            0 => 0,
+            size => size + unwind::HEADER as u64,
+        };
+        Sizes {
+            text: self.text.growth(space, needs.text.size, needs.text.align),
+            constants: self
+                .constants
+                .growth(space, needs.constants.size, needs.constants.align),
+            data: self.data.growth(space, needs.data.size, needs.data.align),
+            unwind: self.unwind.growth(space, unwind, needs.unwind.align),
+        }
+    }
+
+    /// Links an object in, at the end. On error the region is as it was.
+    pub(crate) fn add(
+        &mut self,
+        space: &CodeSpace,
+        object: &Object<'_>,
+        resolve: &mut dyn FnMut(&str) -> Option<u64>,
+    ) -> Result<Added, Failure> {
+        let needs = object.needs();
+        let unwind_need = needs.unwind.size;
+        // Room for a header too: whether there will be one is known when the text has its place.
+        let header = match unwind_need {
+            0 => 0,
+            _ => unwind::HEADER as u64,
+        };
+        let mut unwind_at =
+            self.unwind
+                .reserve(space, unwind_need + header, needs.unwind.align, true)?;
+        let text_at = self
+            .text
+            .reserve(space, needs.text.size, needs.text.align, false)?;
+        let constants_at =
+            self.constants
+                .reserve(space, needs.constants.size, needs.constants.align, false)?;
+        let data_at = self
+            .data
+            .reserve(space, needs.data.size, needs.data.align, false)?;
+        let text_run = self.text.runs.last().map_or(0, |run| run.address);
+        let new_series = self.tables.last().is_none_or(|s| s.text != text_run);
+        if new_series && unwind_need > 0 {
+            self.unwind.write(space, unwind_at, header, |span| {
+                unwind::write_header(span.bytes)
+            })?;
+            unwind_at += header;
+        }
+        let Self {
+            text,
+            constants,
+            data,
+            unwind: frames,
+            ..
+        } = self;
+        let linked = text
+            .write(space, text_at, needs.text.size, |text| {
+                constants.write(space, constants_at, needs.constants.size, |constants| {
+                    data.write(space, data_at, needs.data.size, |data| {
+                        frames.write(space, unwind_at, unwind_need, |unwind| {
+                            link::link(
+                                object,
+                                Place {
+                                    text,
+                                    constants,
+                                    data,
+                                    unwind,
+                                },
+                                resolve,
+                            )
+                        })
+                    })
+                })
+            })????
+            .map_err(Failure::Link)?;
+        let used = &linked.used;
+        self.text.used = text_at + used.text;
+        self.constants.used = constants_at + used.constants;
+        self.data.used = data_at + used.data;
+        if let Some((start, len)) = linked.unwind {
+            self.unwind.used = unwind_at + used.unwind;
+            if new_series {
+                self.tables.push(Series {
+                    text: text_run,
+                    whole: start - header,
+                    registered: Vec::new(),
+                    joints: Vec::new(),
+                });
+            }
+            let series = self.tables.last_mut().expect("this one, or one before");
+            let run = &self.unwind.runs[0];
+            series.joints.push(start + len - run.address);
+            // SAFETY: the linker validated the table; it ends with an open joint, which is a
+            // terminator, and stays mapped until `release` has deregistered it.
+            unsafe { unwind::register(start) };
+            series.registered.push(start);
+        }
+        self.section_bytes += object.section_bytes();
+        Ok(Added {
+            functions: linked.functions,
+            failed: linked.failed,
+            bytes: object.section_bytes(),
+        })
+    }
+
+    /// No more batches: makes one unwind table of the batches' tables, for each run of text.
+    pub(crate) fn seal(&mut self, space: &CodeSpace) {
+        let several = |series: &Series| series.registered.len() > 1;
+        if unwind::tables_are_trees() || !self.tables.iter().any(several) {
+            return;
+        }
+        let inner = self.tables.iter().flat_map(|series| {
+            let (_, inner) = series.joints.split_last().expect("as many as tables");
+            inner
+        });
+        let run = &mut self.unwind.runs[0];
+        let closed = space.write(run, 0, self.unwind.used, |bytes| {
+            for &joint in inner {
+                let joint = joint as usize;
+                unwind::close_joint(&mut bytes[joint..joint + unwind::JOINT]);
+            }
+        });
+        if closed.is_err() {
+            return; // no memory for a view: the parts serve as well, only slower
+        }
+        for series in self.tables.iter_mut().filter(|s| several(s)) {
+            // SAFETY: header, tables and closed joints are one table, ended by the last joint,
+            // which is still open; all of it stays mapped until `release`. The parts are
+            // registered, and nobody else's code lies between theirs.
+            if unsafe { unwind::replace(series.whole, &series.registered) } {
+                series.registered = vec![series.whole];
+            }
+        }
+    }
+
+    /// Gives all memory back. What could not be unmapped stays in the region, for another try.
+    ///
+    /// # Safety
+    /// No thread is inside, or can reach, any of its code.
+    pub(crate) unsafe fn release(&mut self, space: &CodeSpace) -> Result<(), Error> {
+        // Newest first: libgcc searches from there, and the other order would be quadratic.
+        for series in self.tables.drain(..).rev() {
+            for table in series.registered.into_iter().rev() {
+                // SAFETY: registered by `add` or `seal`, and not deregistered since.
+                unsafe { unwind::deregister(table) };
+            }
+        }
+        let mut outcome = Ok(());
+        for area in [
+            &mut self.text,
+            &mut self.constants,
+            &mut self.data,
+            &mut self.unwind,
+        ] {
+            for run in mem::take(&mut area.runs) {
+                // SAFETY: the caller's promise.
+                if let Err(refused) = unsafe { space.release(run) } {
+                    let (run, error) = *refused;
+                    area.runs.push(run);
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Bytes of slots, by kind: what the budget is charged.
+    pub(crate) fn mapped(&self) -> Sizes {
+        Sizes {
+            text: self.text.mapped(),
+            constants: self.constants.mapped(),
+            data: self.data.mapped(),
+            unwind: self.unwind.mapped(),
+        }
+    }
+
+    /// Bytes of pages that were written, and of the sections in them.
+    pub(crate) fn density(&self) -> (u64, u64) {
+        let areas = [&self.text, &self.constants, &self.data, &self.unwind];
+        (areas.iter().map(|a| a.resident()).sum(), self.section_bytes)
+    }
+}

@@ -1,0 +1,170 @@
+//! Handles: how a call site holds a method.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::engine::Life;
+use crate::error::Error;
+use crate::method::{CellWord, Entry, Key, Method, MethodType};
+use crate::reclaim::{Domain, Guard};
+
+/// A method, at a call site: `Send + Sync + Clone + 'static`, and independent of where the
+/// method's code is, or whether there is any.
+pub struct Handle<K: Key, F: MethodType> {
+    /// The three that a call needs. `word` and `domain` point into what `life` keeps.
+    word: NonNull<CellWord>,
+    resolve: usize,
+    domain: NonNull<Domain>,
+    method: Arc<Method<K>>,
+    life: Arc<Life<K>>,
+    signature: PhantomData<F>,
+}
+
+// SAFETY: the pointers are to parts of the cache that `life` keeps: the cell is made of atomics,
+// and of the domain only the address is used.
+unsafe impl<K: Key, F: MethodType> Send for Handle<K, F> {}
+// SAFETY: as above.
+unsafe impl<K: Key, F: MethodType> Sync for Handle<K, F> {}
+
+impl<K: Key, F: MethodType> Clone for Handle<K, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.life.clone(), self.method.clone())
+    }
+}
+
+impl<K: Key, F: MethodType> Handle<K, F> {
+    pub(crate) fn new(life: Arc<Life<K>>, method: Arc<Method<K>>) -> Self {
+        Self {
+            word: NonNull::from(method.word()),
+            resolve: method.resolve_entry(),
+            domain: NonNull::from(&*life.core.domain),
+            method,
+            life,
+            signature: PhantomData,
+        }
+    }
+
+    /// The method's key.
+    pub fn key(&self) -> &K {
+        &self.method.key
+    }
+
+    /// The method's code, if it is resident: a load and a compare. Never waits, never compiles.
+    ///
+    /// # Panics
+    /// If the guard belongs to another cache.
+    #[inline(always)]
+    pub fn entry<'g>(&self, guard: &'g Guard<'_>) -> Option<Entry<'g, F>> {
+        // SAFETY: the cell is mapped for as long as the cache, which `life` keeps.
+        let word = unsafe { self.word.as_ref() };
+        let code = word.entry.load(Ordering::Acquire);
+        // Without short cuts: one branch for what nearly always holds.
+        let ours = std::ptr::eq(guard.domain(), self.domain.as_ptr());
+        if !(ours & word.is_code_in_use(code, self.resolve)) {
+            if !ours {
+                wrong_cache();
+            }
+            if code == self.resolve {
+                guard.count_miss();
+                return None;
+            }
+            self.first_hit(word);
+        }
+        guard.count_hit();
+        Some(Entry::new(code))
+    }
+
+    /// Notes that the method is in use. Not again until the policy was told, so the line of a hot
+    /// method's cell is only read.
+    #[cold]
+    #[inline(never)]
+    fn first_hit(&self, word: &CellWord) {
+        if self.life.core.is_stressed() {
+            self.life.core.stress(&self.method);
+        } else {
+            word.note_call();
+        }
+    }
+
+    /// The method's code, compiled first if need be. Entries loaded before under this guard end
+    /// here: the thread is unpinned while it waits, unless it has another guard of the cache.
+    ///
+    /// # Errors
+    /// Whatever the compilation ended with, shared by all who waited for it;
+    /// [`Error::WrongCache`]; [`Error::WouldDeadlock`] on a compile worker; [`Error::Forked`] in
+    /// a forked child; [`Error::ShuttingDown`].
+    pub fn get<'g>(&self, guard: &'g mut Guard<'_>) -> Result<Entry<'g, F>, Error> {
+        self.life.core.get(&self.method, guard).map(Entry::new)
+    }
+
+    /// Asks for the method to be compiled, and does not wait. Requests that come together are
+    /// compiled together, which is cheaper. What becomes of it shows at the next
+    /// [`entry`](Handle::entry) or [`get`](Handle::get).
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::ShuttingDown`].
+    pub fn request(&self) -> Result<(), Error> {
+        self.life.core.request(&self.method)
+    }
+
+    /// Makes the method no victim of eviction while the returned value lives. Its generation
+    /// stays, and goes beyond the budget; invalidation still unlinks it.
+    pub fn keep(&self) -> Keep<K> {
+        if self.life.core.check_fork().is_ok() {
+            self.life.core.ledger().keep(&self.method);
+        }
+        Keep {
+            method: self.method.clone(),
+            life: self.life.clone(),
+        }
+    }
+
+    /// The method's canonical address: the same for as long as the cache lives, whether the
+    /// method has code or not. A call of it costs one jump more than a call through the cell;
+    /// without code it compiles first.
+    ///
+    /// It does not pin: only a thread with a guard may call it, while it has it. Once taken, the
+    /// method's record stays until the cache ends; the statistics count these.
+    pub fn address(&self) -> *const () {
+        self.method.take_address() as *const ()
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_cache() -> ! {
+    panic!("the guard belongs to another cache than the handle");
+}
+
+impl<K: Key, F: MethodType> std::fmt::Debug for Handle<K, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("key", &self.method.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// While it lives its method is no victim of eviction. Keeps add up.
+#[must_use = "the method can be evicted again as soon as this is dropped"]
+pub struct Keep<K: Key> {
+    method: Arc<Method<K>>,
+    life: Arc<Life<K>>,
+}
+
+impl<K: Key> Drop for Keep<K> {
+    fn drop(&mut self) {
+        if self.life.core.check_fork().is_ok() {
+            self.life.core.ledger().unkeep(&self.method);
+        }
+    }
+}
+
+impl<K: Key> std::fmt::Debug for Keep<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keep")
+            .field("key", &self.method.key)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! From object bytes to linked code.
+//!
+//! LLVM emits each batch as an ELF object in memory. Neither module nor context
+//! is needed any more then: the object is placed and linked here, straight into
+//! the code region of its generation, through an alias that is writable while
+//! the region itself is only ever executable.
+//!
+//! ```text
+//! Object::parse(bytes)      checked, laid out: how much of each area it needs
+//!        │
+//!      needs() ───────────► the caller finds room, and so the addresses
+//!        │
+//! link(object, place, ..)   copies, relocates, makes GOT and stubs,
+//!        │                  checks the unwind table as it came out
+//!      Linked ────────────► functions and where they are; which ones failed
+//! ```
+//!
+//! A batch has four areas, of which each generation has one of its own:
+//!
+//! | area | holds | as the code sees it |
+//! | --- | --- | --- |
+//! | text | functions, packed at 16 bytes; stubs; padding of `int3` | executable |
+//! | constants | read-only data, also with addresses in it; the GOT | readable |
+//! | data | `.data`, `.bss`, common symbols | writable |
+//! | unwind | `.eh_frame`, and a joint after it ([`unwind`]) | readable |
+//!
+//! # A failure costs its own function only
+//!
+//! A batch holds the methods of many requests. When a symbol is unknown, or a
+//! relocation cannot be done, the fault is laid at the door of the function
+//! whose code, or whose unwind record, holds the relocation, and of all who
+//! call it directly; the others link. Those that failed are in
+//! [`Linked::failed`], their fields left zero, and must not be called. A fault
+//! that cannot be laid at a function's door (in a constant; in a private function
+//! that shares its section with others, who may call it without a relocation)
+//! fails the object, and the caller takes the batch apart.
+//!
+//! # Damaged objects
+//!
+//! An object may come from disk or from a network. Whatever its bytes are,
+//! linking ends, with code that lies within the given memory or an error. It
+//! cannot promise that the *code* is good.
+
+mod apply;
+mod blame;
+mod error;
+mod frames;
+mod object;
+pub(crate) mod runtime;
+mod sections;
+mod symbols;
+pub(crate) mod unwind;
+mod x86_64;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::LinkError;
+pub(crate) use object::Object;
+
+/// An amount of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    /// In bytes.
+    pub size: u64,
+    /// What its address must be a multiple of; at least 1.
+    pub align: u64,
+}
+
+impl Default for Area {
+    fn default() -> Self {
+        Self { size: 0, align: 1 }
+    }
+}
+
+/// What an object takes at most, with GOT, stubs, padding and joint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub text: Area,
+    pub constants: Area,
+    pub data: Area,
+    /// Exact, and a multiple of its alignment: the next batch's table must
+    /// begin where this one ends.
+    pub unwind: Area,
+}
+
+/// Memory for one area.
+#[derive(Debug)]
+pub(crate) struct Span<'m> {
+    /// Where it will be executed or read.
+    pub address: u64,
+    /// Where it is written.
+    pub bytes: &'m mut [u8],
+}
+
+/// Memory for an object.
+#[derive(Debug)]
+pub(crate) struct Place<'m> {
+    pub text: Span<'m>,
+    pub constants: Span<'m>,
+    pub data: Span<'m>,
+    pub unwind: Span<'m>,
+}
+
+/// A function, linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkedFunction {
+    pub name: String,
+    pub address: u64,
+    pub size: u64,
+}
+
+/// Bytes really used, from the beginning of each area.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub text: u64,
+    pub constants: u64,
+    pub data: u64,
+    pub unwind: u64,
+}
+
+/// What became of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Linked {
+    /// The public functions that can be called.
+    pub functions: Vec<LinkedFunction>,
+    /// The public functions that cannot, and why.
+    pub failed: Vec<(String, LinkError)>,
+    /// Where the unwind table starts and how long it is without its joint, which
+    /// follows at once; `None` if there is nothing to register.
+    pub unwind: Option<(u64, u64)>,
+    pub used: Used,
+}
+
+/// Links an object into its place.
+///
+/// `resolve` is asked once for each undefined symbol that is used, and says its
+/// address. A weak symbol that it does not know is 0.
+///
+/// # Errors
+///
+/// What concerns single functions is in [`Linked::failed`]. Errors concern the
+/// whole object: nothing of it may be used, and its memory holds anything.
+pub(crate) fn link(
+    object: &Object<'_>,
+    place: Place<'_>,
+    resolve: &mut dyn FnMut(&str) -> Option<u64>,
+) -> Result<Linked, LinkError> {
+    let mut linker = apply::Linker::new(object, place, resolve)?;
+    linker.copy()?;
+    linker.relocate()?;
+    linker.finish()
+}

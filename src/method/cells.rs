@@ -1,0 +1,226 @@
+//! Cells: the entry words that every call goes through, and the thunks beside them.
+//!
+//! A cell has a number. Cell *n* is 16 bytes at `cells + 16 n`, and its thunk 16 bytes at
+//! `thunks + 16 n`, so either is found from the other by arithmetic:
+//!
+//! ```text
+//! cell   | entry word (8) | hot (8) |
+//! thunk  | jmp *cell (6) | push n (5) | jmp stub (5) |
+//!          ^ canonical      ^ resolve
+//! ```
+//!
+//! An empty cell's entry word is its thunk's *resolve* entry. The canonical entry is what
+//! programs see as the method's address: one jump more than a call through the cell, and never
+//! the resolve entry itself, or calls by pointer would always go the slow way. Nor does an empty
+//! cell point to the canonical entry: that would loop.
+//!
+//! Thunk 0 to 3 are no thunks: there stands the stub that all resolve entries jump to. It loads
+//! the cache's [`ResolveContext`] into r11, which no calling convention uses, and goes on in
+//! [`resolve`](crate::method::resolve).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::code::{CodeSpace, Kind, Run};
+use crate::error::Error;
+use crate::method::resolve::{self, ResolveContext};
+
+/// The part of a cell that calls read. It lies in memory that outlives every use (the cache's
+/// reservation), at an address that code has as a displacement.
+#[repr(C, align(16))]
+pub(crate) struct CellWord {
+    /// Where a call goes: code, or the resolve entry of the cell's thunk.
+    pub(crate) entry: AtomicUsize,
+    /// Called by the host since the policy was last told. Written only when it changes, so that
+    /// callers of a hot method share the line without writing it.
+    /// All ones or none, so that one test finds both whether there is code and whether it is hot.
+    hot: AtomicUsize,
+}
+
+impl CellWord {
+    /// Whether `code`, loaded from this cell, is the method's code and known to be in use: one
+    /// branch for both.
+    #[inline(always)]
+    pub(crate) fn is_code_in_use(&self, code: usize, resolve: usize) -> bool {
+        (code ^ resolve) & self.hot.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes that the method is in use; a write only if the policy was told of the last one.
+    pub(crate) fn note_call(&self) {
+        if self.hot.load(Ordering::Relaxed) == 0 {
+            self.hot.store(usize::MAX, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was in use since this was last asked.
+    pub(crate) fn take_calls(&self) -> bool {
+        self.hot.load(Ordering::Relaxed) != 0 && self.hot.swap(0, Ordering::Relaxed) != 0
+    }
+}
+
+const CELL: u64 = 16;
+const THUNK: u64 = 16;
+const RESOLVE: u64 = 6;
+/// Cells that are made at a time: one slot of the stripe of either kind.
+const CHUNK: u64 = (64 << 10) / CELL;
+/// Numbers taken by the stub.
+const FIRST: u32 = 4;
+
+/// All cells of a cache.
+pub(crate) struct Cells {
+    space: Arc<CodeSpace>,
+    free: Mutex<Free>,
+}
+
+/// A chunk's cells and thunks, as far as they could be had.
+type HalfMade = (Option<Run>, Option<Run>);
+
+#[derive(Default)]
+struct Free {
+    /// Given back, to be used again first.
+    numbers: Vec<u32>,
+    /// The first number that was never used.
+    next: u32,
+    /// Numbers below this one have memory.
+    end: u32,
+    /// The mapped chunks; they go with the reservation.
+    chunks: Vec<HalfMade>,
+    /// A chunk that could not be finished, to be finished at the next try.
+    half_made: HalfMade,
+}
+
+impl Cells {
+    /// No cells yet; `context` is what their thunks hand to the resolver, and must live as long
+    /// as any thread may call one.
+    pub(crate) fn new(
+        space: Arc<CodeSpace>,
+        context: *const ResolveContext,
+    ) -> Result<Self, Error> {
+        let cells = Self {
+            space,
+            free: Mutex::new(Free {
+                next: FIRST,
+                ..Free::default()
+            }),
+        };
+        cells.grow(&mut cells.lock(), context)?;
+        Ok(cells)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A cell of its own for the caller, empty.
+    pub(crate) fn allocate(&self, context: *const ResolveContext) -> Result<u32, Error> {
+        let mut free = self.lock();
+        let number = match free.numbers.pop() {
+            Some(number) => number,
+            None => {
+                if free.next == free.end {
+                    self.grow(&mut free, context)?;
+                }
+                free.next += 1;
+                free.next - 1
+            }
+        };
+        Ok(number)
+    }
+
+    /// Gives a cell back.
+    ///
+    /// The caller is the last to know the number: no handle, no code and no holder of a
+    /// canonical address can reach the cell.
+    pub(crate) fn give_back(&self, number: u32) {
+        let word = self.word(number);
+        word.entry
+            .store(self.resolve_entry(number), Ordering::Relaxed);
+        word.hot.store(0, Ordering::Relaxed);
+        let mut free = self.lock();
+        free.numbers.push(number);
+    }
+
+    pub(crate) fn word_address(&self, number: u32) -> u64 {
+        self.space.base(Kind::Cells) + u64::from(number) * CELL
+    }
+
+    /// The entry word of a cell that has been allocated.
+    pub(crate) fn word(&self, number: u32) -> &CellWord {
+        // SAFETY: `number` came from `allocate`, so `grow` has mapped and initialised the cell
+        // as a `CellWord`; it stays mapped as long as the reservation, which `self` keeps.
+        unsafe { &*(self.word_address(number) as *const CellWord) }
+    }
+
+    /// The method's address as programs see it.
+    pub(crate) fn canonical(&self, number: u32) -> usize {
+        (self.space.base(Kind::Thunks) + u64::from(number) * THUNK) as usize
+    }
+
+    /// What the cell holds while there is no code.
+    pub(crate) fn resolve_entry(&self, number: u32) -> usize {
+        self.canonical(number) + RESOLVE as usize
+    }
+
+    /// Maps and fills another chunk of cells and thunks.
+    fn grow(&self, free: &mut Free, context: *const ResolveContext) -> Result<(), Error> {
+        let first = free.end;
+        // What an earlier try got before it failed is used now: chunks are taken in order.
+        if free.half_made.0.is_none() {
+            free.half_made.0 = Some(self.space.take(Kind::Cells, CHUNK * CELL)?);
+        }
+        if free.half_made.1.is_none() {
+            free.half_made.1 = Some(self.space.take(Kind::Thunks, CHUNK * THUNK)?);
+        }
+        let (Some(cells), Some(thunks)) = (&mut free.half_made.0, &mut free.half_made.1) else {
+            unreachable!("both were taken above");
+        };
+        assert_eq!(
+            cells.address,
+            self.word_address(first),
+            "chunks are taken in order"
+        );
+        assert_eq!(
+            thunks.address,
+            self.canonical(first) as u64,
+            "chunks are taken in order"
+        );
+        self.space.write(thunks, 0, CHUNK * THUNK, |bytes| {
+            self.fill_thunks(first, bytes, context);
+        })?;
+        self.space.write(cells, 0, CHUNK * CELL, |bytes| {
+            for (i, cell) in bytes.chunks_exact_mut(CELL as usize).enumerate() {
+                let entry = self.resolve_entry(first + i as u32);
+                cell[..8].copy_from_slice(&entry.to_ne_bytes());
+            }
+        })?;
+        free.end += CHUNK as u32;
+        free.chunks.push(std::mem::take(&mut free.half_made));
+        Ok(())
+    }
+
+    fn fill_thunks(&self, first: u32, bytes: &mut [u8], context: *const ResolveContext) {
+        let stub = self.space.base(Kind::Thunks);
+        for (i, thunk) in bytes.chunks_exact_mut(THUNK as usize).enumerate() {
+            let number = first + i as u32;
+            if number < FIRST {
+                continue;
+            }
+            let at = self.canonical(number) as u64;
+            let displacement =
+                |target: u64, next: u64| (target.wrapping_sub(next) as i32).to_le_bytes();
+            thunk[0..2].copy_from_slice(&[0xff, 0x25]); // jmp *disp(%rip)
+            thunk[2..6].copy_from_slice(&displacement(self.word_address(number), at + 6));
+            thunk[6] = 0x68; // push imm32
+            thunk[7..11].copy_from_slice(&number.to_le_bytes());
+            thunk[11] = 0xe9; // jmp rel32
+            thunk[12..16].copy_from_slice(&displacement(stub, at + 16));
+        }
+        if first == 0 {
+            bytes[0..2].copy_from_slice(&[0x49, 0xbb]); // movabs r11, imm64
+            bytes[2..10].copy_from_slice(&(context as u64).to_le_bytes());
+            bytes[10..16].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
+            bytes[16..24].copy_from_slice(&(resolve::entry_point() as u64).to_le_bytes());
+            bytes[24..64].fill(0xcc);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Methods: a key, a cell that every caller goes through, and what is known of the code.
+
+mod cells;
+mod entry;
+mod map;
+mod record;
+mod resolve;
+mod table;
+
+pub(crate) use cells::CellWord;
+pub use entry::{Entry, MethodType};
+pub(crate) use record::{Method, Phase, Resident};
+pub(crate) use resolve::ResolveContext;
+pub(crate) use table::Table;
+
+/// What can be a method's key: a front end's name for a piece of code.
+///
+/// Implemented for every type that fits; there is nothing to write. Its `Eq`, `Hash`, `Debug` and
+/// `Drop` run under locks of the cache, and must not call it.
+pub trait Key: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static {}
+
+impl<K: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static> Key for K {}

@@ -1,0 +1,205 @@
+//! One method, from the first mention of its key until nobody can mention it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::table::Table;
+use super::{CellWord, Key};
+use crate::error::Error;
+use crate::evict::MethodId;
+
+/// A key's one live record. It lives as long as a handle, code that calls it, code of its own, a
+/// request in the queue, or a canonical address given out.
+pub(crate) struct Method<K: Key> {
+    pub(crate) key: K,
+    pub(crate) id: MethodId,
+    /// The number of its cell.
+    pub(crate) cell: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Threads that wait for its code: until they have it the method is no victim.
+    waiting: AtomicU32,
+    /// `keep`s. Changed under the ledger's lock only.
+    keeps: AtomicU32,
+    /// Its canonical address was given out: the record stays for good.
+    address_taken: AtomicBool,
+    pub(super) table: Arc<Table<K>>,
+}
+
+/// What changes in a method. Its lock is taken after the ledger's, never before.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Advances with every invalidation: what was begun before is not published.
+    pub(crate) version: u64,
+    pub(crate) phase: Phase,
+    /// Compilations ended, well or not: what waiters watch.
+    pub(crate) attempts: u64,
+    /// How the last one ended, if it failed.
+    pub(crate) failure: Option<Error>,
+    pub(crate) resident: Option<Resident>,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Phase {
+    /// Nobody asked, or it was answered.
+    #[default]
+    Idle,
+    /// In the queue.
+    Queued,
+    /// A compile worker has it.
+    Compiling,
+}
+
+/// Code that is published, or in probation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    pub(crate) entry: usize,
+    pub(crate) generation: u64,
+    /// The cell is at its thunk, the code still there: a call re-links it.
+    pub(crate) probation: bool,
+    /// It came back from probation, and the policy has not been told yet.
+    pub(crate) relinked: bool,
+}
+
+impl Resident {
+    pub(crate) fn new(entry: usize, generation: u64) -> Self {
+        Self {
+            entry,
+            generation,
+            probation: false,
+            relinked: false,
+        }
+    }
+}
+
+impl<K: Key> Method<K> {
+    pub(super) fn new(key: K, id: MethodId, cell: u32, table: Arc<Table<K>>) -> Self {
+        Self {
+            key,
+            id,
+            cell,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            waiting: AtomicU32::new(0),
+            keeps: AtomicU32::new(0),
+            address_taken: AtomicBool::new(false),
+            table,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next change, which [`Method::notify`] announces.
+    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Ends a request that came to nothing, if one is under way, and tells who waits.
+    pub(crate) fn give_up(&self, error: impl FnOnce() -> Error) {
+        let mut state = self.lock();
+        if state.phase != Phase::Idle {
+            state.phase = Phase::Idle;
+            state.attempts += 1;
+            state.failure = Some(error());
+        }
+        drop(state);
+        self.notify();
+    }
+
+    pub(crate) fn word(&self) -> &CellWord {
+        self.table.cells().word(self.cell)
+    }
+
+    pub(crate) fn resolve_entry(&self) -> usize {
+        self.table.cells().resolve_entry(self.cell)
+    }
+
+    /// Whether calls go to code now.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.word().entry.load(Ordering::Acquire) != self.resolve_entry()
+    }
+
+    /// Sends calls to `entry` from now on. What was written there happens before.
+    pub(crate) fn link(&self, entry: usize) {
+        self.word().entry.store(entry, Ordering::Release);
+    }
+
+    /// Sends calls to the thunk from now on.
+    pub(crate) fn unlink(&self) {
+        self.word()
+            .entry
+            .store(self.resolve_entry(), Ordering::Release);
+    }
+
+    /// Notes that the method is in use; a write only if the policy was told of the last one.
+    pub(crate) fn note_call(&self) {
+        self.word().note_call();
+    }
+
+    /// Whether the host called it since this was last asked.
+    pub(crate) fn was_called(&self) -> bool {
+        self.word().take_calls()
+    }
+
+    /// Somebody waits, until the returned value is dropped.
+    pub(crate) fn waiter(&self) -> impl Drop + '_ {
+        struct Waiter<'a>(&'a AtomicU32);
+        impl Drop for Waiter<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiter(&self.waiting)
+    }
+
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) != 0
+    }
+
+    /// One more `keep`; true for the first. Under the ledger's lock.
+    pub(crate) fn keep(&self) -> bool {
+        self.keeps.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// One `keep` less; true for the last. Under the ledger's lock.
+    pub(crate) fn unkeep(&self) -> bool {
+        self.keeps.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// Under the ledger's lock.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keeps.load(Ordering::Relaxed) != 0
+    }
+
+    /// The canonical address. From the first call on the record, its cell and its thunk stay for
+    /// as long as the cache.
+    pub(crate) fn take_address(self: &Arc<Self>) -> usize {
+        if !self.address_taken.swap(true, Ordering::AcqRel) {
+            Table::hold_for_good(self.clone());
+        }
+        self.table.cells().canonical(self.cell)
+    }
+
+    /// The key as messages show it.
+    pub(crate) fn describe(&self) -> String {
+        let text = catch_unwind(AssertUnwindSafe(|| format!("{:?}", self.key)));
+        text.unwrap_or_else(|_| "a method whose key panics in Debug".to_owned())
+    }
+}
+
+impl<K: Key> Drop for Method<K> {
+    fn drop(&mut self) {
+        self.table.forget(self);
+    }
+}

@@ -1,0 +1,263 @@
+//! One snapshot of everything a person needs to trust the promises.
+
+use std::time::Duration;
+
+use crate::engine::Core;
+use crate::method::Key;
+
+/// Bytes by what they are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Bytes {
+    /// Machine code of open and sealed generations.
+    pub text: u64,
+    /// Their constants, jump tables and import tables.
+    pub constants: u64,
+    /// Their mutable data.
+    pub data: u64,
+    /// Their unwind tables.
+    pub unwind: u64,
+    /// LLVM contexts of open and sealed generations, as the allocator was seen to grow.
+    pub contexts: u64,
+    /// Spare contexts that are kept ready. Not part of the budget.
+    pub spare_contexts: u64,
+    /// Records, cells, thunks and table entries of all methods that can be mentioned.
+    pub bookkeeping: u64,
+    /// All of the above in generations that are dead or fallow: retired, and not yet freed.
+    pub retired: u64,
+    /// All of the above in generations with [kept](crate::Handle::keep) methods: what eviction
+    /// cannot bring down.
+    pub kept: u64,
+    /// What the budget is held against: `text` to `contexts`, less `kept`, and `bookkeeping`.
+    pub charged: u64,
+    /// How far over the budgets the cache is all told, because of what is kept, retired, or
+    /// larger than a budget.
+    pub excess: u64,
+}
+
+/// Time that compile workers spent, by phase, since the cache began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CompileTime {
+    /// The front end, checks, the verifier, and lowering of calls.
+    pub emit: Duration,
+    /// LLVM's passes.
+    pub optimise: Duration,
+    /// LLVM's code generator.
+    pub generate: Duration,
+    /// Placing and linking, waiting for room included.
+    pub link: Duration,
+    /// Everything that is not LLVM or the front end, `link` included: publishing, policy, locks.
+    pub overhead: Duration,
+}
+
+/// A snapshot of a cache, made by [`Cache::statistics`](crate::Cache::statistics). Bytes are
+/// bytes of memory, whole slots included; counters count since the cache began.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Statistics {
+    /// The policy's name.
+    pub policy: String,
+    /// Methods that somebody can mention: by a handle, by code that calls them, by address.
+    pub methods_known: u64,
+    /// Methods with code.
+    pub methods_resident: u64,
+    /// Of these, on probation: unlinked, and dropped next unless a call comes.
+    pub methods_on_probation: u64,
+    /// Methods whose canonical address was taken.
+    pub addresses_taken: u64,
+    /// Requests that wait for a compile worker.
+    pub queued: u64,
+
+    /// Generations that take more batches.
+    pub generations_open: u64,
+    /// Generations that are full, and have live methods.
+    pub generations_sealed: u64,
+    /// Generations without a live method that the reclaimer has not seen yet.
+    pub generations_dead: u64,
+    /// Generations whose grace period runs.
+    pub generations_fallow: u64,
+    /// Generations freed so far.
+    pub generations_recycled: u64,
+    /// Contexts alive: of generations, and spare.
+    pub contexts: u64,
+
+    /// Bytes by what they are for.
+    pub bytes: Bytes,
+    /// The budget in force; `u64::MAX` is none.
+    pub budget: u64,
+    /// The budget for text, constants and data.
+    pub code_budget: u64,
+    /// The hard limit.
+    pub hard_limit: u64,
+    /// Address space reserved.
+    pub reserved: u64,
+    /// Bytes mapped in it.
+    pub mapped: u64,
+    /// Bytes of pages in it that have been written.
+    pub resident: u64,
+    /// Bytes of pages that were freed here after a fork, and that the child still has.
+    pub left_to_children: u64,
+    /// Mappings of the kernel's that this amounts to, about.
+    pub mappings: u64,
+    /// Bytes of text, constants and data mapped, retired ones included.
+    pub mapped_code_bytes: u64,
+    /// The most that this ever was.
+    pub mapped_code_bytes_peak: u64,
+    /// The most bytes of all kinds that generations ever took, retired ones included.
+    pub bytes_peak: u64,
+    /// Over all sealed generations: bytes of pages behind their sections, and of the sections.
+    pub sealed_resident: u64,
+    /// The sections' own bytes. `sealed_resident` over this is what packing loses.
+    pub sealed_sections: u64,
+
+    /// Look-ups by handle that found code.
+    pub hits: u64,
+    /// Look-ups by handle that did not.
+    pub misses: u64,
+    /// Batches compiled.
+    pub batches: u64,
+    /// Methods compiled and published.
+    pub compiles: u64,
+    /// Methods that could not be compiled.
+    pub failures: u64,
+    /// Methods compiled in vain, because they were invalidated meanwhile.
+    pub stale_compiles: u64,
+    /// Methods evicted.
+    pub evictions: u64,
+    /// Methods put on probation.
+    pub probations: u64,
+    /// Methods that came back from probation.
+    pub relinks: u64,
+    /// Methods invalidated, whether they had code or not.
+    pub invalidations: u64,
+    /// Where compile workers spent their time.
+    pub compile_time: CompileTime,
+
+    /// Threads that may run methods.
+    pub participants: u64,
+    /// The participant that has been pinned longest, if one is pinned.
+    pub longest_pinned: Option<String>,
+    /// For at least this long.
+    pub longest_pinned_for: Duration,
+    /// Time from a generation's death to its recycling: the median of the last 256.
+    pub grace_median: Duration,
+    /// The longest of these.
+    pub grace_max: Duration,
+    /// How long the oldest grace period that is not over has been running.
+    pub grace_oldest: Duration,
+}
+
+impl Statistics {
+    pub(crate) fn of<K: Key>(core: &Core<K>) -> Self {
+        let mut all = Self::default();
+        // In the order of the locks: the reclaimer, the ledger, the rest.
+        // In a forked child only what the fork handlers held can be locked.
+        let child = core.check_fork().is_err();
+        if !child {
+            all.add_reclamation(core);
+        }
+        all.add_ledger(core);
+        if !child {
+            all.add_memory(core);
+        }
+        all.add_participants(core);
+        all
+    }
+
+    fn add_reclamation<K: Key>(&mut self, core: &Core<K>) {
+        let mut reclaim = core
+            .reclaim
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        reclaim.bury_dead_participants();
+        self.generations_fallow = reclaim.fallow() as u64;
+        self.contexts = reclaim.contexts() as u64;
+        self.grace_oldest = reclaim.oldest().unwrap_or_default();
+        let mut ages = reclaim.ages().to_vec();
+        ages.sort_unstable();
+        self.grace_median = ages.get(ages.len() / 2).copied().unwrap_or_default();
+        self.grace_max = ages.last().copied().unwrap_or_default();
+    }
+
+    fn add_ledger<K: Key>(&mut self, core: &Core<K>) {
+        let bookkeeping = core.bookkeeping();
+        let ledger = core.ledger();
+        let counters = &ledger.counters;
+        self.policy = ledger.policy_name().to_owned();
+        self.methods_resident = ledger.resident.len() as u64;
+        self.methods_on_probation = ledger.on_probation() as u64;
+        self.generations_open = ledger.open_generations();
+        self.generations_sealed = ledger.generations.len() as u64 - self.generations_open;
+        self.generations_dead = ledger.dead.len() as u64;
+        self.generations_recycled = counters.recycled;
+        let (alive, kept) = (&ledger.alive, &ledger.kept);
+        let charged = alive.total() - kept.total() + bookkeeping;
+        let everything = alive.total() + ledger.retired.total() + bookkeeping;
+        let code = alive.sizes.code() + ledger.retired.sizes.code();
+        let limits = ledger.limits;
+        self.bytes = Bytes {
+            text: alive.sizes.text,
+            constants: alive.sizes.constants,
+            data: alive.sizes.data,
+            unwind: alive.sizes.unwind,
+            contexts: alive.context,
+            spare_contexts: 0,
+            bookkeeping,
+            retired: ledger.retired.total(),
+            kept: kept.total(),
+            charged,
+            excess: everything
+                .saturating_sub(limits.budget)
+                .max(code.saturating_sub(limits.code_budget)),
+        };
+        (self.budget, self.code_budget) = (limits.budget, limits.code_budget);
+        self.hard_limit = limits.hard_limit;
+        self.mapped_code_bytes = code;
+        self.mapped_code_bytes_peak = counters.code_peak;
+        self.bytes_peak = counters.total_peak;
+        (self.sealed_resident, self.sealed_sections) = ledger.density();
+        self.batches = counters.batches;
+        self.compiles = counters.compiles;
+        self.failures = counters.failures;
+        self.stale_compiles = counters.stale;
+        self.evictions = counters.evictions;
+        self.probations = counters.probations;
+        self.relinks = counters.relinks;
+        self.invalidations = counters.invalidations;
+        self.compile_time = CompileTime {
+            emit: counters.emit,
+            optimise: counters.optimise,
+            generate: counters.generate,
+            link: counters.link,
+            overhead: counters.overhead,
+        };
+        self.contexts += ledger.contexts();
+    }
+
+    fn add_memory<K: Key>(&mut self, core: &Core<K>) {
+        let (spares, spare_bytes) = core.pool.spare();
+        self.contexts += spares as u64;
+        self.bytes.spare_contexts = spare_bytes;
+        let total = core.space.total();
+        (self.reserved, self.mapped) = (total.reserved, total.mapped);
+        (self.resident, self.mappings) = (total.resident, total.mappings);
+        self.left_to_children = core.space.left_to_children();
+        self.methods_known = core.table.len() as u64;
+        self.addresses_taken = core.table.addresses_taken() as u64;
+        self.queued = core.queue.len() as u64;
+    }
+
+    fn add_participants<K: Key>(&mut self, core: &Core<K>) {
+        (self.hits, self.misses) = core.domain.counters();
+        let (participants, pinned) = core.domain.pinned();
+        self.participants = participants as u64;
+        if let Some(longest) = pinned.first() {
+            self.longest_pinned = Some(format!("{} (thread {})", longest.name, longest.thread));
+            self.longest_pinned_for = longest.age;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The participants of one cache, their epoch collector, and the tick.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_epoch::Collector;
+
+use super::participant::Record;
+
+/// Times of past ticks that are remembered, to tell the age of a pin.
+const REMEMBERED: usize = 4096;
+
+/// What all participants of a cache share. Guards and handles of one cache agree on its address.
+pub(crate) struct Domain {
+    /// Read by every pin, written only by the reclaimer, so it has a cache line of its own.
+    tick: CacheLine<AtomicU64>,
+    pub(super) collector: Collector,
+    members: Mutex<Members>,
+    ticks: Mutex<VecDeque<Instant>>,
+}
+
+#[repr(align(128))]
+struct CacheLine<T>(T);
+
+#[derive(Default)]
+struct Members {
+    records: Vec<Arc<Record>>,
+    /// Counters of participants that are gone.
+    hits: u64,
+    misses: u64,
+}
+
+/// A participant that is pinned now.
+#[derive(Clone, Debug)]
+pub(crate) struct PinnedParticipant {
+    pub(crate) name: String,
+    pub(crate) thread: i32,
+    /// At least this long.
+    pub(crate) age: Duration,
+}
+
+impl Domain {
+    pub(crate) fn new() -> Self {
+        Self {
+            tick: CacheLine(AtomicU64::new(1)),
+            collector: Collector::new(),
+            members: Mutex::default(),
+            ticks: Mutex::new(VecDeque::from([Instant::now()])),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn tick(&self) -> u64 {
+        self.tick.0.load(Ordering::Relaxed)
+    }
+
+    /// Advances the tick: from here on every re-pin is a real one, once.
+    pub(super) fn advance(&self) {
+        let mut ticks = lock(&self.ticks);
+        ticks.push_back(Instant::now());
+        if ticks.len() > REMEMBERED {
+            ticks.pop_front();
+        }
+        self.tick.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn join(&self, record: Arc<Record>) {
+        lock(&self.members).records.push(record);
+    }
+
+    pub(super) fn leave(&self, record: &Arc<Record>) {
+        let mut members = lock(&self.members);
+        let (hits, misses) = record.counters();
+        members.hits += hits;
+        members.misses += misses;
+        members.records.retain(|r| !Arc::ptr_eq(r, record));
+    }
+
+    /// Ends the pins of threads that are gone. Called by the reclaimer only.
+    pub(super) fn bury_the_dead(&self) {
+        let mut members = lock(&self.members);
+        let Members {
+            records,
+            hits,
+            misses,
+        } = &mut *members;
+        records.retain(|record| {
+            let dead = record.thread_is_gone();
+            if dead {
+                let (h, m) = record.counters();
+                *hits += h;
+                *misses += m;
+                // SAFETY: its thread has ended, so this is the only access to the record's
+                // owner part; `thread_is_gone` says true to one caller only.
+                unsafe { record.give_up() };
+            }
+            !dead
+        });
+    }
+
+    /// Hits and misses of all participants there ever were.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        let members = lock(&self.members);
+        members
+            .records
+            .iter()
+            .map(|r| r.counters())
+            .fold((members.hits, members.misses), |(h, m), (hits, misses)| {
+                (h + hits, m + misses)
+            })
+    }
+
+    /// Number of participants, and those of them that are pinned, longest first.
+    pub(crate) fn pinned(&self) -> (usize, Vec<PinnedParticipant>) {
+        let members = lock(&self.members);
+        let ticks = lock(&self.ticks);
+        let newest = self.tick();
+        let mut pinned: Vec<_> = members
+            .records
+            .iter()
+            .filter_map(|record| {
+                let seen = record.seen_tick()?;
+                // It was pinned before the tick after the one that it saw.
+                let behind = (newest.saturating_sub(seen) as usize).min(ticks.len());
+                let age = match behind {
+                    0 => Duration::ZERO,
+                    n => ticks[ticks.len() - n].elapsed(),
+                };
+                Some(PinnedParticipant {
+                    name: record.name.clone(),
+                    thread: record.thread,
+                    age,
+                })
+            })
+            .collect();
+        pinned.sort_by_key(|p| std::cmp::Reverse(p.age));
+        (members.records.len(), pinned)
+    }
+
+    /// Whether the calling thread is pinned in this cache.
+    pub(crate) fn this_thread_is_pinned(&self) -> bool {
+        let me = super::participant::thread_id();
+        lock(&self.members)
+            .records
+            .iter()
+            .any(|r| r.thread == me && r.seen_tick().is_some())
+    }
+
+    /// Holds the list of members still while the process forks.
+    pub(crate) fn hold_for_fork(&self) -> impl Sized + '_ {
+        (lock(&self.members), lock(&self.ticks))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,43 @@
+//! Who may be inside code, and when a region may go.
+//!
+//! # The protocol
+//!
+//! A **participant** is a thread that may run methods. It **pins** before it loads an entry and
+//! unpins after the last call returned. Unlinking a method stores its thunk into its cell; from
+//! then on no thread that pins can find the code, but threads that were pinned already may still
+//! have the old entry in a register, or a frame in the code.
+//!
+//! A generation whose methods are all unlinked is therefore **retired**, not freed: the reclaimer
+//! defers a mark to the epoch collector (crossbeam-epoch, a collector of the cache's own) *after*
+//! the last unlink, and the collector runs it once every participant that was pinned at that time
+//! has been seen unpinned or has re-pinned: a **grace period**. The fence in crossbeam's `pin`
+//! orders the pin before the loads of cells that follow it, so a thread that the collector did
+//! not wait for sees the thunk.
+//!
+//! crossbeam runs deferred functions on whichever thread happens to collect, participants
+//! included (every 128th pin). So what is deferred only marks a grace period as over, by one
+//! store. All that costs time or frees memory is done by the one [`Reclaimer`].
+//!
+//! # Ticks
+//!
+//! Reading a clock in `pin` would double its cost. The reclaimer advances a **tick** instead, as
+//! long as anything waits for a grace period; `pin` and `repin` note the tick that they saw. A
+//! re-pin of a guard that saw the current tick is a compare and nothing else: staying pinned a
+//! little longer is always safe, and if something waits, the tick moves and the next re-pin is a
+//! real one. The noted ticks also tell how long a thread has been pinned.
+//!
+//! # Threads that end while pinned
+//!
+//! A guard that was leaked (`mem::forget`) before its participant is dropped is given up by the
+//! participant's drop: the borrow checker knows that no entry is left. A *participant* that was
+//! leaked by a thread which then ended is found by the reclaimer: each record holds a robust
+//! mutex locked by its thread, and the kernel marks that when the thread is gone.
+
+mod domain;
+mod liveness;
+mod participant;
+mod reclaimer;
+
+pub(crate) use domain::Domain;
+pub use participant::{Guard, Participant};
+pub(crate) use reclaimer::{Grace, Reclaimer};

@@ -1,0 +1,261 @@
+//! The example `churn`: memory that does not grow, results that are right, and a command line that
+//! says what is wrong with it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+// The parts of the example that can be tested without running it.
+#[allow(dead_code)]
+#[path = "../examples/churn/interpreter.rs"]
+mod interpreter;
+#[allow(dead_code)]
+#[path = "../examples/churn/language.rs"]
+mod language;
+#[allow(dead_code)]
+#[path = "../examples/churn/options.rs"]
+mod options;
+#[allow(dead_code)]
+#[path = "../examples/churn/outcome.rs"]
+mod outcome;
+#[allow(dead_code)]
+#[path = "../examples/churn/runtime.rs"]
+mod runtime;
+#[allow(dead_code)]
+#[path = "../examples/churn/strategy.rs"]
+mod strategy;
+#[allow(dead_code)]
+#[path = "../examples/churn/world.rs"]
+mod world;
+
+/// The binary that cargo builds along with the tests.
+fn example() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("a test lies in the target directory");
+    let example = profile.join("examples").join("churn");
+    assert!(
+        example.exists(),
+        "{} is missing: cargo build --examples",
+        example.display()
+    );
+    example
+}
+
+fn churn(flags: &str) -> Output {
+    Command::new(example())
+        .args(flags.split_whitespace())
+        .output()
+        .expect("churn starts")
+}
+
+/// Runs churn, which must succeed, and returns the object on its last line.
+fn outcome_of(flags: &str) -> Value {
+    let output = churn(&format!("{flags} --json"));
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {out}{err}", output.status);
+    assert_eq!(
+        err, "",
+        "no progress bar and no complaint where standard error is no terminal"
+    );
+    serde_json::from_str(out.lines().last().unwrap_or_default()).expect("the last line is JSON")
+}
+
+fn number(outcome: &Value, field: &str) -> f64 {
+    outcome[field]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{field} in {outcome}"))
+}
+
+#[test]
+fn memory_does_not_grow_and_results_are_right() {
+    let outcome = outcome_of("--methods 8000 --opt 0 --threads 2 --code-budget 1MiB");
+    assert_eq!(outcome["strategy"], "pooled");
+    assert_eq!(number(&outcome, "wrong_results"), 0.0);
+    assert!(number(&outcome, "methods") >= 8000.0);
+    assert!(number(&outcome, "calls") > 8000.0);
+    assert!(number(&outcome, "evictions") > 0.0);
+    assert!(number(&outcome, "invalidations") > 0.0);
+    assert!(number(&outcome, "generations_recycled") > 0.0);
+    assert!(number(&outcome, "seconds") > 0.0);
+    assert!(number(&outcome, "compiles_per_second") > 0.0);
+    assert!(number(&outcome, "maps_peak") < 400.0, "{outcome}");
+    // So short a run tells the slope to within some 200 bytes; what a context keeps of each method
+    // for ever is 1,900.
+    let slope = number(&outcome, "rss_slope_bytes_per_method");
+    assert!(slope < 500.0, "{slope} bytes a method: {outcome}");
+    let samples = outcome["rss_kib"].as_array().expect("a list of samples");
+    assert!(samples.len() > 100, "{} samples", samples.len());
+    for list in [
+        "sample_compiles",
+        "mapped_code_kib",
+        "contexts",
+        "generations",
+        "maps",
+    ] {
+        assert_eq!(
+            outcome[list].as_array().map(Vec::len),
+            Some(samples.len()),
+            "{list}"
+        );
+    }
+}
+
+/// The same measure finds the growth where there is some.
+#[test]
+fn a_global_context_is_seen_to_grow() {
+    let outcome = outcome_of("--strategy global --methods 3500");
+    assert_eq!(number(&outcome, "wrong_results"), 0.0);
+    let slope = number(&outcome, "rss_slope_bytes_per_method");
+    assert!(slope > 4000.0, "{slope} bytes a method: {outcome}");
+}
+
+#[test]
+fn everything_can_be_kept() {
+    let outcome = outcome_of("--methods 1500 --keep-all");
+    assert_eq!(number(&outcome, "wrong_results"), 0.0);
+    assert_eq!(number(&outcome, "evictions"), 0.0);
+    assert_eq!(number(&outcome, "invalidations"), 0.0);
+    assert_eq!(number(&outcome, "generations_recycled"), 0.0);
+    assert!(number(&outcome, "maps_peak") < 600.0, "{outcome}");
+}
+
+#[test]
+fn stress_changes_no_result() {
+    for flags in [
+        "--methods 1500 --stress --threads 3",
+        "--methods 200 --stress --opt 2",
+    ] {
+        let outcome = outcome_of(flags);
+        assert_eq!(number(&outcome, "wrong_results"), 0.0, "{flags}");
+        assert!(number(&outcome, "evictions") > 0.0, "{flags}");
+    }
+}
+
+#[test]
+fn a_small_budget_and_early_release_change_no_result() {
+    for flags in [
+        "--code-budget 64KiB",
+        "--release-at-sealing --code-budget 512KiB",
+    ] {
+        let outcome = outcome_of(&format!("--methods 1500 {flags}"));
+        assert_eq!(number(&outcome, "wrong_results"), 0.0, "{flags}");
+        assert!(number(&outcome, "evictions") > 0.0, "{flags}");
+    }
+}
+
+#[test]
+fn every_strategy_runs_and_the_report_shows_them() {
+    let report = std::env::temp_dir().join(format!("churn-{}.html", std::process::id()));
+    let outcome = outcome_of(&format!(
+        "--strategy all --methods 300 --report {}",
+        report.display()
+    ));
+    let page = std::fs::read_to_string(&report).expect("a report");
+    std::fs::remove_file(&report).expect("the report can be removed");
+    let runs = outcome["runs"].as_array().expect("a run for each");
+    let names: Vec<&str> = runs
+        .iter()
+        .filter_map(|run| run["strategy"].as_str())
+        .collect();
+    assert_eq!(names, ["pooled", "global", "per-method"]);
+    for run in runs {
+        assert_eq!(number(run, "wrong_results"), 0.0);
+        assert!(number(run, "methods") >= 300.0);
+        assert_eq!(run["died"], Value::Null);
+    }
+    assert_eq!(
+        page.matches("<svg viewBox=\"0 0 620").count(),
+        6,
+        "six plots"
+    );
+    assert!(page.contains("polyline class=\"line per-method\""));
+    for outside in ["http:", "https:", "src=", "url(", "@import"] {
+        assert!(
+            !page.contains(outside),
+            "the page needs nothing from outside: {outside}"
+        );
+    }
+}
+
+#[test]
+fn bad_flags_are_told() {
+    let bad = [
+        "--strategy none",
+        "--methods",
+        "--methods 0",
+        "--methods many",
+        "--opt 4",
+        "--code-budget 12parsecs",
+        "--code-budget 0",
+        "--threads 0",
+        "--json=yes",
+        "--frobnicate",
+        "stray",
+    ];
+    for flags in bad {
+        let output = churn(flags);
+        assert_eq!(output.status.code(), Some(2), "{flags}");
+        assert!(output.stdout.is_empty(), "{flags}");
+        assert!(!output.stderr.is_empty(), "{flags}");
+    }
+    let help = churn("--help");
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--code-budget"));
+}
+
+/// What makes the check of results worth something: had the cache run the code of an older version,
+/// or of another method, it would be seen.
+#[test]
+fn every_version_and_every_part_has_results_of_its_own() {
+    let core = interpreter::Core::new(1);
+    let run = |family, version, part, argument| {
+        let program = interpreter::Program::new(&core, family, version);
+        let mut thread = runtime::Thread::NEW;
+        let argument = runtime::integer(argument);
+        let result = program.call(part, &mut thread, argument, argument);
+        (result, thread.trace)
+    };
+    for family in 0..40 {
+        for part in 0..world::PARTS {
+            let (result, traced) = run(family, 3, part, 12345);
+            assert_eq!(run(family, 3, part, 12345), (result, traced));
+            let (stale, stale_trace) = run(family, 2, part, 12345);
+            assert_ne!(traced, stale_trace);
+            assert_ne!(
+                result, stale,
+                "the result alone tells: family {family}, part {part}"
+            );
+        }
+    }
+}
+
+/// A sawtooth as recycling makes it has no slope; a rise under it is found.
+#[test]
+fn the_slope_is_that_of_the_minima() {
+    let sawtooth = |rise: f64| -> Vec<outcome::Sample> {
+        let sample = |n: u64| {
+            let compiles = n * 10;
+            let saw = (compiles % 256) * 3;
+            let rise = (compiles as f64 * rise / 1024.0) as u64;
+            outcome::Sample {
+                compiles,
+                rss_kib: 50_000 + saw + rise,
+                ..Default::default()
+            }
+        };
+        (0..6000).map(sample).collect()
+    };
+    let slope = |rise| outcome::slope(&sawtooth(rise), 2560).expect("long enough");
+    assert!(slope(0.0).abs() < 1.0, "{}", slope(0.0));
+    assert!((slope(100.0) - 100.0).abs() < 2.0, "{}", slope(100.0));
+    assert_eq!(
+        outcome::slope(&sawtooth(0.0)[..50], 2560),
+        None,
+        "too short to tell"
+    );
+}

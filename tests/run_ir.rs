@@ -1,0 +1,246 @@
+//! C programs through the example `run_ir`: output and exit code are those of the native build, under any budget.
+
+#[path = "run_ir/generator.rs"]
+mod generator;
+#[path = "run_ir/harness.rs"]
+mod harness;
+
+use harness::{Run, clang, compile, run, run_through, scratch};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How clang has optimised what `run_ir` is given.
+const LEVELS: [&str; 2] = ["-O0", "-O2"];
+
+/// How `run_ir` is told to run it, besides `--opt`.
+const WAYS: [&str; 6] = [
+    "",
+    "--code-budget 256KiB --policy sieve",
+    "--code-budget 64KiB",
+    "--code-budget 16KiB",
+    "--stress",
+    "--stress --code-budget 16KiB --policy sieve",
+];
+
+fn source(program: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/programs")
+        .join(program)
+        .with_extension("c")
+}
+
+/// A program's native build and bitcode, at one level of clang's.
+struct Built {
+    native: PathBuf,
+    bitcode: PathBuf,
+}
+
+fn build(clang: &str, source: &Path, folder: &Path, level: &str) -> Built {
+    let native = folder.join(format!("native{level}"));
+    let bitcode = folder.join(format!("program{level}.bc"));
+    compile(clang, source, &native, &[level]);
+    compile(clang, source, &bitcode, &[level, "-c", "-emit-llvm"]);
+    Built { native, bitcode }
+}
+
+/// Runs one program in all ways, with each list of arguments.
+fn check(program: &str, runs: &[&[&str]], input: &str) {
+    let Some(clang) = clang() else { return };
+    let folder = scratch(program);
+    for level in LEVELS {
+        let built = build(clang, &source(program), &folder, level);
+        for (index, arguments) in runs.iter().enumerate() {
+            let name = folder.join(format!("native{level}-{index}"));
+            let expected = run(&built.native, arguments, &name, input).outcome;
+            for (way, flags) in WAYS.iter().enumerate() {
+                for opt in [0, 2] {
+                    let flags = format!("--opt {opt} {flags}");
+                    let name = format!("run{level}-{index}-{way}-{opt}");
+                    let got = run_through(&flags, &built.bitcode, arguments, &name, input);
+                    assert_eq!(
+                        got.outcome, expected,
+                        "{program} {level} {arguments:?}, run_ir {flags}\n{}",
+                        got.stderr
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A test for each program that takes no arguments.
+macro_rules! programs {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            check(stringify!($name), &[&[]], "");
+        }
+    )*};
+}
+
+programs! {
+    arrays bit_fields callbacks computed_goto escaping_labels formats function_pointers heap jumps
+    linked_globals literals main_with_labels numbers recursion statics structs switches varargs
+}
+
+#[test]
+fn arguments() {
+    check(
+        "arguments",
+        &[&[], &["one", "--opt", "", "a b"]],
+        "some input",
+    );
+}
+
+/// `segv` and `abort` end by a signal, natively and here.
+#[test]
+fn ends() {
+    let ways = [
+        "return", "exit", "deep", "large", "register", "again", "_exit", "quick", "abort", "segv",
+    ];
+    let Some(clang) = clang() else { return };
+    let folder = scratch("ends");
+    let built = build(clang, &source("ends"), &folder, "-O1");
+    for way in ways {
+        let expected = run(
+            &built.native,
+            &[way],
+            &folder.join(format!("native-{way}")),
+            "",
+        )
+        .outcome;
+        for flags in ["", "--stress --code-budget 16KiB", "--stats"] {
+            let name = format!("run-{way}-{}", flags.len());
+            let got = run_through(flags, &built.bitcode, &[way], &name, "");
+            assert_eq!(got.outcome, expected, "{way} {flags}\n{}", got.stderr);
+        }
+    }
+}
+
+/// All programs do without a native `main` of the usual form.
+#[test]
+fn forms_of_main() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("forms_of_main");
+    for (index, (text, code)) in [
+        ("int main(void) { return 7; }", 7),
+        (
+            "int puts(const char *); void main(void) { puts(\"void\"); }",
+            0,
+        ),
+        ("int main(int c) { return c + 10; }", 11),
+        (
+            "int main(int c, char **v, char **e) { return v[1] == 0 && e != 0 ? -1 : 1; }",
+            255,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (c, bitcode) = (
+            folder.join(format!("{index}.c")),
+            folder.join(format!("{index}.bc")),
+        );
+        fs::write(&c, text).unwrap();
+        compile(clang, &c, &bitcode, &["-c", "-emit-llvm"]);
+        let got = run_through("", &bitcode, &[], &format!("run{index}"), "");
+        assert_eq!(got.outcome.code, code, "{text}\n{}", got.stderr);
+    }
+}
+
+#[test]
+fn text_is_as_good_as_bitcode() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("text");
+    let text = folder.join("program.ll");
+    compile(
+        clang,
+        &source("structs"),
+        &text,
+        &["-O1", "-S", "-emit-llvm"],
+    );
+    let native = folder.join("native");
+    compile(clang, &source("structs"), &native, &[]);
+    let expected = run::<&str>(&native, &[], &folder.join("expected"), "").outcome;
+    assert_eq!(
+        run_through("--opt 3", &text, &[], "run", "").outcome,
+        expected
+    );
+}
+
+/// 600 functions that jump, sort, print and call each other.
+fn large(level: &str, ways: &[&str]) {
+    let Some(clang) = clang() else { return };
+    let folder = scratch(&format!("large{level}"));
+    let c = folder.join("program.c");
+    fs::write(&c, generator::program(20_260_101, 600, 3)).unwrap();
+    let built = build(clang, &c, &folder, level);
+    let expected = run::<&str>(&built.native, &[], &folder.join("native"), "").outcome;
+    assert!(expected.stdout.lines().count() > 80, "{}", expected.stdout);
+    for (index, flags) in ways.iter().enumerate() {
+        let got = run_through(flags, &built.bitcode, &[], &format!("run{index}"), "");
+        assert_eq!(
+            got.outcome, expected,
+            "{level}, run_ir {flags}\n{}",
+            got.stderr
+        );
+    }
+}
+
+#[test]
+fn large_at_level_0() {
+    large("-O0", &["--opt 0", "--opt 2 --code-budget 64KiB"]);
+}
+
+#[test]
+fn large_at_level_2() {
+    large("-O2", &["--opt 2", "--opt 0 --code-budget 64KiB"]);
+}
+
+/// A budget smaller than the program makes it evict, and the statistics say so.
+#[test]
+fn statistics() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("statistics");
+    let built = build(clang, &source("literals"), &folder, "-O1");
+    let statistics = |flags: &str, name: &str| {
+        let Run { outcome, stderr } = run_through(flags, &built.bitcode, &[], name, "");
+        assert_eq!(outcome.code, 0, "{stderr}");
+        let last = stderr.lines().last().expect("a last line").to_owned();
+        serde_json::from_str::<serde_json::Value>(&last).expect(&last)
+    };
+    let free = statistics("--stats", "free");
+    assert_eq!(free["evictions"], 0, "{free}");
+    let pinned = free["longest_pinned"]
+        .as_str()
+        .expect("the program is pinned");
+    assert!(pinned.starts_with("the program"), "{free}");
+    assert_eq!(free["methods_resident"], free["compiles"], "{free}");
+    let tight = statistics("--stats --code-budget 1KiB", "tight");
+    assert!(tight["evictions"].as_u64() > Some(20), "{tight}");
+    assert!(
+        tight["compiles"].as_u64() > free["compiles"].as_u64(),
+        "{tight}"
+    );
+    assert_eq!(tight["code_budget"], 1024, "{tight}");
+}
+
+/// Functions whose labels outlive an activation are named.
+#[test]
+fn kept_functions_are_named() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("kept");
+    let built = build(clang, &source("escaping_labels"), &folder, "-O0");
+    let run = run_through("--stats", &built.bitcode, &[], "run", "");
+    let note = run
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("note:"))
+        .expect("a note");
+    for name in ["threaded", "written", "next"] {
+        assert!(note.contains(name), "{note}");
+    }
+    let none = build(clang, &source("computed_goto"), &folder, "-O0");
+    let run = run_through("--stats", &none.bitcode, &[], "none", "");
+    assert!(!run.stderr.contains("note:"), "{}", run.stderr);
+}

@@ -1,0 +1,29 @@
+//! The unit tests of the example `run_ir`.
+//!
+//! Cargo builds an example either to run it or to test it; `tests/run_ir.rs` needs it to run. So its parts are taken
+//! in here, for the tests that stand in them.
+
+#![allow(dead_code)]
+
+#[path = "../examples/run_ir/ir.rs"]
+mod ir;
+#[path = "../examples/run_ir/labels.rs"]
+mod labels;
+#[path = "../examples/run_ir/load.rs"]
+mod load;
+#[path = "../examples/run_ir/normalise.rs"]
+mod normalise;
+#[path = "../examples/run_ir/options.rs"]
+mod options;
+#[path = "../examples/run_ir/process.rs"]
+mod process;
+#[path = "../examples/run_ir/program.rs"]
+mod program;
+#[path = "../examples/run_ir/reading.rs"]
+mod reading;
+#[path = "../examples/run_ir/refuse.rs"]
+mod refuse;
+#[path = "../examples/run_ir/split.rs"]
+mod split;
+#[path = "../examples/run_ir/symbols.rs"]
+mod symbols;

@@ -13,9 +13,8 @@ use crate::reclaim::{Domain, Guard};
 /// A method, at a call site: `Send + Sync + Clone + 'static`, and independent of where the
 /// method's code is, or whether there is any.
 pub struct Handle<K: Key, F: MethodType> {
-    /// The three that a call needs. `word` and `domain` point into what `life` keeps.
+    /// The two that a call needs. They point into what `life` keeps.
     word: NonNull<CellWord>,
-    resolve: usize,
     domain: NonNull<Domain>,
     method: Arc<Method<K>>,
     life: Arc<Life<K>>,
@@ -38,7 +37,6 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     pub(crate) fn new(life: Arc<Life<K>>, method: Arc<Method<K>>) -> Self {
         Self {
             word: NonNull::from(method.word()),
-            resolve: method.resolve_entry(),
             domain: NonNull::from(&*life.core.domain),
             method,
             life,
@@ -62,30 +60,33 @@ impl<K: Key, F: MethodType> Handle<K, F> {
         let code = word.entry.load(Ordering::Acquire);
         // Without short cuts: one branch for what nearly always holds.
         let ours = std::ptr::eq(guard.domain(), self.domain.as_ptr());
-        if !(ours & word.is_code_in_use(code, self.resolve)) {
+        if !(ours & word.is_code_in_use(code)) {
             if !ours {
                 wrong_cache();
             }
-            if code == self.resolve {
+            if !self.first_hit(code) {
                 guard.count_miss();
                 return None;
             }
-            self.first_hit(word);
         }
         guard.count_hit();
         Some(Entry::new(code))
     }
 
-    /// Notes that the method is in use. Not again until the policy was told, so the line of a hot
-    /// method's cell is only read.
+    /// Whether what was loaded from the cell is code; notes that it is in use then. Not again until
+    /// the policy was told, so the line of a hot method's cell is only read.
     #[cold]
     #[inline(never)]
-    fn first_hit(&self, word: &CellWord) {
+    fn first_hit(&self, code: usize) -> bool {
+        if code == self.method.resolve_entry() {
+            return false;
+        }
         if self.life.core.is_stressed() {
             self.life.core.stress(&self.method);
         } else {
-            word.note_call();
+            self.method.note_call(code);
         }
+        true
     }
 
     /// The method's code, compiled first if need be. Entries loaded before under this guard end

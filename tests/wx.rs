@@ -4,11 +4,19 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use inkpot::{Cache, OptLevel};
 use support::texts::{Texts, text};
 use support::{Calculator, Op, Unary, method};
+
+/// Held by a test while it runs: each reads the map of the whole process, where the other's cache
+/// stands too.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A line of the process's map.
 #[derive(Clone, Debug)]
@@ -57,6 +65,7 @@ fn protect(address: u64, protection: i32) -> Result<(), i32> {
 /// Two threads make methods come and go while a third reads the map again and again.
 #[test]
 fn nothing_is_writable_and_executable_in_a_churn() {
+    let _alone = alone();
     static STOP: AtomicBool = AtomicBool::new(false);
     let cache = Cache::builder(Calculator)
         .workers(2)
@@ -123,6 +132,7 @@ const WHERE: &str = "
 /// when it is sealed; and there is no other, writable view of a sealed generation.
 #[test]
 fn the_kernel_refuses_to_make_code_writable() {
+    let _alone = alone();
     let cache = Cache::builder(Texts::new([("table", TABLE), ("where", WHERE)]))
         .build()
         .unwrap();

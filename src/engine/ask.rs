@@ -31,7 +31,7 @@ impl<K: Key> Core<K> {
         let present = method.word().entry.load(Ordering::Acquire);
         if present != method.resolve_entry() {
             guard.count_hit();
-            method.note_call();
+            method.note_call(present);
             return Ok(present);
         }
         guard.count_miss();
@@ -122,7 +122,7 @@ impl<K: Key> Core<K> {
             // First: in a forked child the method's lock may be held by nobody.
             self.check_fork()?;
             if let Some(entry) = self.link_again(method) {
-                method.note_call();
+                method.note_call(entry);
                 return Ok(entry);
             }
             self.wait_for(method, &mut vain)?;

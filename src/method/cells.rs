@@ -4,7 +4,7 @@
 //! `thunks + 16 n`, so either is found from the other by arithmetic:
 //!
 //! ```text
-//! cell   | entry word (8) | hot (8) |
+//! cell   | entry word (8) | called (8) |
 //! thunk  | jmp *cell (6) | push n (5) | jmp stub (5) |
 //!          ^ canonical      ^ resolve
 //! ```
@@ -31,30 +31,33 @@ use crate::method::resolve::{self, ResolveContext};
 pub(crate) struct CellWord {
     /// Where a call goes: code, or the resolve entry of the cell's thunk.
     pub(crate) entry: AtomicUsize,
-    /// Called by the host since the policy was last told. Written only when it changes, so that
-    /// callers of a hot method share the line without writing it.
-    /// All ones or none, so that one test finds both whether there is code and whether it is hot.
-    hot: AtomicUsize,
+    /// The code that the host called since the policy was last told, or 0; never the resolve
+    /// entry. So one comparison with the entry shows both that there is code and that it is known
+    /// to be in use. Written only when it changes: callers of a hot method share the line without
+    /// writing it.
+    called: AtomicUsize,
 }
 
 impl CellWord {
-    /// Whether `code`, loaded from this cell, is the method's code and known to be in use: one
-    /// branch for both.
+    /// Whether `code`, loaded from this cell, is the method's code and known to be in use.
     #[inline(always)]
-    pub(crate) fn is_code_in_use(&self, code: usize, resolve: usize) -> bool {
-        (code ^ resolve) & self.hot.load(Ordering::Relaxed) != 0
+    pub(crate) fn is_code_in_use(&self, code: usize) -> bool {
+        code == self.called.load(Ordering::Relaxed)
     }
 
-    /// Notes that the method is in use; a write only if the policy was told of the last one.
-    pub(crate) fn note_call(&self) {
-        if self.hot.load(Ordering::Relaxed) == 0 {
-            self.hot.store(usize::MAX, Ordering::Relaxed);
+    /// Notes that the method is in use by this code of it; a write only if the policy was told of
+    /// the last call.
+    pub(crate) fn note_call(&self, code: usize) {
+        if self.called.load(Ordering::Relaxed) != code {
+            self.called.store(code, Ordering::Relaxed);
         }
     }
 
-    /// Whether it was in use since this was last asked.
+    /// Whether the code that it has now was in use since this was last asked. What a slow thread
+    /// notes of earlier code counts for nothing.
     pub(crate) fn take_calls(&self) -> bool {
-        self.hot.load(Ordering::Relaxed) != 0 && self.hot.swap(0, Ordering::Relaxed) != 0
+        self.called.load(Ordering::Relaxed) != 0
+            && self.called.swap(0, Ordering::Relaxed) == self.entry.load(Ordering::Relaxed)
     }
 }
 
@@ -135,7 +138,7 @@ impl Cells {
         let word = self.word(number);
         word.entry
             .store(self.resolve_entry(number), Ordering::Relaxed);
-        word.hot.store(0, Ordering::Relaxed);
+        word.called.store(0, Ordering::Relaxed);
         let mut free = self.lock();
         free.numbers.push(number);
     }

@@ -141,9 +141,9 @@ impl<K: Key> Method<K> {
             .store(self.resolve_entry(), Ordering::Release);
     }
 
-    /// Notes that the method is in use; a write only if the policy was told of the last one.
-    pub(crate) fn note_call(&self) {
-        self.word().note_call();
+    /// Notes that the method is in use by this code of it.
+    pub(crate) fn note_call(&self, code: usize) {
+        self.word().note_call(code);
     }
 
     /// Whether the host called it since this was last asked.

@@ -54,9 +54,9 @@ struct Wake<K: Key> {
     tickets: Vec<Arc<Ticket>>,
 }
 
-/// What is left of a generation when its memory is gone: its context, what its code called, and
-/// what it is charged for until these are gone too.
-type Remains<K> = (Option<Context>, Vec<Arc<Method<K>>>, Option<Charge>);
+/// What a generation leaves behind when its memory is gone: what its code called, and what it is
+/// charged for until these are gone too.
+type Remains<K> = (Vec<Arc<Method<K>>>, Charge);
 
 /// The reclaimer's own state. Whoever holds its lock is the reclaimer.
 pub(crate) struct Reclaim<K: Key> {
@@ -64,7 +64,7 @@ pub(crate) struct Reclaim<K: Key> {
     wakes: Vec<Wake<K>>,
     /// The system refused to unmap them: to be tried again.
     refused: Vec<Corpse<K>>,
-    /// Generations whose memory is gone, and whose context and callees are being dropped.
+    /// Generations whose memory is gone, and whose callees are being dropped.
     remains: usize,
     ages: Vec<Duration>,
     untrimmed: u64,
@@ -89,13 +89,6 @@ impl<K: Key> Reclaim<K> {
         self.wakes.iter().map(|w| w.corpses.len()).sum::<usize>()
             + self.refused.len()
             + self.remains
-    }
-
-    /// Contexts of these.
-    pub(crate) fn contexts(&self) -> usize {
-        let waiting = self.wakes.iter().flat_map(|w| &w.corpses);
-        let corpses = waiting.chain(&self.refused);
-        corpses.filter(|c| c.body.context.is_some()).count()
     }
 
     /// Ages of the last grace periods, from the death of a generation to its recycling.
@@ -135,7 +128,7 @@ impl<K: Key> Core<K> {
             return false;
         }
         let mut reclaim = lock(&self.reclaim);
-        self.retire(&mut reclaim);
+        let contexts = self.retire(&mut reclaim);
         if !reclaim.wakes.is_empty() {
             reclaim.reclaimer.step();
         }
@@ -148,31 +141,19 @@ impl<K: Key> Core<K> {
             wake.tickets.iter().for_each(|t| t.ring());
             corpses.extend(wake.corpses);
         }
-        let mut remains: Vec<_> = corpses
+        let remains: Vec<Remains<K>> = corpses
             .into_iter()
             .filter_map(|corpse| self.recycle(&mut reclaim, corpse))
             .collect();
-        let contexts = std::mem::take(&mut *lock(&self.released_contexts));
-        remains.extend(
-            contexts
-                .into_iter()
-                .map(|context| (Some(context), Vec::new(), None)),
-        );
         let waits = reclaim.fallow() > 0 || !reclaim.wakes.is_empty();
         let many = remains.len();
         reclaim.remains += many;
         drop(reclaim);
         // User code from here on (a backend's contexts, keys, the prelude): no lock is held.
-        let bytes = remains
-            .iter()
-            .filter_map(|(context, ..)| Some(context.as_ref()?.bytes))
-            .sum();
-        for (context, callees, charge) in remains {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
+        let bytes = self.dispose(contexts);
+        for (callees, charge) in remains {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(callees)));
-            if let Some(charge) = charge {
-                self.ledger().recycled(&charge);
-            }
+            self.ledger().recycled(&charge);
         }
         lock(&self.reclaim).remains -= many;
         self.refill_pool();
@@ -180,10 +161,18 @@ impl<K: Key> Core<K> {
         waits
     }
 
-    /// Starts a grace period for what died, and for who waits.
-    fn retire(&self, reclaim: &mut Reclaim<K>) {
-        let corpses = std::mem::take(&mut self.ledger().dead);
+    /// Starts a grace period for what died, and for who waits. Returns the contexts of what died:
+    /// code needs none, so they need not wait.
+    fn retire(&self, reclaim: &mut Reclaim<K>) -> Vec<(Context, u64)> {
+        let mut corpses = std::mem::take(&mut self.ledger().dead);
         let tickets = std::mem::take(&mut *lock(&self.tickets));
+        let contexts = corpses
+            .iter_mut()
+            .filter_map(|corpse| {
+                let charged = std::mem::take(&mut corpse.charge.context);
+                Some((corpse.body.context.take()?, charged))
+            })
+            .collect();
         if !corpses.is_empty() || !tickets.is_empty() {
             let grace = reclaim.reclaimer.start();
             reclaim.wakes.push(Wake {
@@ -192,10 +181,27 @@ impl<K: Key> Core<K> {
                 tickets,
             });
         }
+        contexts
     }
 
-    /// Takes a generation apart: unwind tables and memory. What it leaves to be dropped (its
-    /// context, and what its code called) is returned.
+    /// Disposes of contexts: those given, with what the ledger charges for each, and those
+    /// released at sealing. Returns their bytes.
+    fn dispose(&self, contexts: Vec<(Context, u64)>) -> u64 {
+        let released = std::mem::take(&mut *lock(&self.released_contexts));
+        let mut bytes = 0;
+        for (context, charged) in contexts
+            .into_iter()
+            .chain(released.into_iter().map(|context| (context, 0)))
+        {
+            bytes += context.bytes;
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
+            self.ledger().disposed(charged);
+        }
+        bytes
+    }
+
+    /// Takes a generation apart: unwind tables and memory. What it leaves to be dropped is
+    /// returned.
     fn recycle(&self, reclaim: &mut Reclaim<K>, mut corpse: Corpse<K>) -> Option<Remains<K>> {
         // SAFETY: the generation's methods were unlinked before it was handed over, and a grace
         // period has passed since: no thread is inside, nor has an entry.
@@ -211,12 +217,7 @@ impl<K: Key> Core<K> {
         }
         reclaim.ages.push(waited);
         event!("recycled", generation = corpse.id, ?waited);
-        let Body {
-            callees,
-            context,
-            region: _,
-        } = corpse.body;
-        Some((context, callees, Some(corpse.charge)))
+        Some((corpse.body.callees, corpse.charge))
     }
 
     fn refill_pool(&self) {

@@ -19,6 +19,10 @@ use crate::method::{Key, Method, Phase};
 const SHORTEST_REST: Duration = Duration::from_millis(10);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
+/// Bytes of code that a generation may always map: its first slots, of text and of constants. A
+/// share of a small budget would be less, and every method would get a generation of its own.
+const LEAST_CODE: u64 = 32 << 10;
+
 /// A method and the version that it had when its compilation began.
 type Begun<K> = (Arc<Method<K>>, u64);
 
@@ -413,10 +417,10 @@ impl<K: Key> Core<K> {
             }
         };
         let code = open.body.region.mapped().code();
+        let share_of_code = share(limits.code_budget).min(share(limits.budget));
         let most_code = config
             .generation_code
-            .min(share(limits.code_budget))
-            .min(share(limits.budget));
+            .min(share_of_code.max(LEAST_CODE + 1));
         let most_context = config.generation_context.min(share(limits.budget));
         open.methods >= config.generation_methods
             || code >= most_code

@@ -175,7 +175,6 @@ impl Statistics {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         reclaim.bury_dead_participants();
         self.generations_fallow = reclaim.fallow() as u64;
-        self.contexts = reclaim.contexts() as u64;
         self.grace_oldest = reclaim.oldest().unwrap_or_default();
         let mut ages = reclaim.ages().to_vec();
         ages.sort_unstable();
@@ -235,7 +234,7 @@ impl Statistics {
             link: counters.link,
             overhead: counters.overhead,
         };
-        self.contexts += ledger.contexts();
+        self.contexts = ledger.contexts();
     }
 
     fn add_memory<K: Key>(&mut self, core: &Core<K>) {

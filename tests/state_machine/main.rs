@@ -224,7 +224,9 @@ fn compare(system: &System, model: &Model) -> Result<(), String> {
     same("hits", now.hits, model.hits as usize)?;
     same("misses", now.misses, model.misses as usize)?;
     let spare = now.bytes.spare_contexts / CONTEXT;
-    let contexts = model.generations.len() + model.died.len() - recycled + spare as usize;
+    // A context goes as soon as the reclaimer has seen that its generation is dead.
+    let with_context = model.generations.len() + now.generations_dead as usize;
+    let contexts = with_context + spare as usize;
     same("contexts", now.contexts, contexts)?;
     let alive = system.counts.contexts.load(Ordering::SeqCst);
     same("contexts alive", alive as u64, contexts)?;
@@ -270,12 +272,15 @@ fn compare_bytes(system: &System, model: &Model, now: &Statistics) -> Result<(),
     within("kept", bytes.kept, kept)?;
     let fallow = &model.died[now.generations_recycled as usize..];
     let retired = fallow.iter().map(|g| g.size.total()).fold((0, 0), sum);
+    let seen = fallow.len() - now.generations_dead as usize;
+    let disposed: u64 = fallow[..seen].iter().map(|g| g.size.context).sum();
+    let retired = (retired.0 - disposed, retired.1 - disposed);
     within("retired", bytes.retired, retired)?;
     let code = bytes.text + bytes.constants + bytes.unwind;
     let charged = code + bytes.contexts - bytes.kept + bytes.bookkeeping;
     exactly("charged", bytes.charged, charged)?;
     if !model.quarantine {
-        let contexts: u64 = fallow.iter().map(|g| g.size.context).sum();
+        let contexts: u64 = fallow[seen..].iter().map(|g| g.size.context).sum();
         let mapped = system.mapped_at_first + code + bytes.retired - contexts;
         exactly("mapped", now.mapped, mapped)?;
     }

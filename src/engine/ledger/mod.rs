@@ -238,6 +238,11 @@ impl<K: Key> Ledger<K> {
         });
     }
 
+    /// The reclaimer has disposed of a retired generation's context.
+    pub(crate) fn disposed(&mut self, context: u64) {
+        self.retired.context -= context;
+    }
+
     /// The reclaimer has freed a generation.
     pub(crate) fn recycled(&mut self, charge: &Charge) {
         subtract(&mut self.retired, charge);

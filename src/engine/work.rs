@@ -302,7 +302,7 @@ impl<K: Key> Core<K> {
         })
     }
 
-    /// Links the object into the slot's generation, or, if that is full, into a new one.
+    /// Links the object into the slot's generation.
     fn link(
         &self,
         slot: &mut Option<Open<K>>,
@@ -323,27 +323,16 @@ impl<K: Key> Core<K> {
             .undefined()
             .map(|symbol| (symbol, self.resolve_symbol(symbol)))
             .collect();
-        for _ in 0..2 {
-            let open = slot.as_mut().expect("opened by `attempt`");
-            let growth = open.body.region.growth(&self.space, &object);
-            self.admit(open, growth, &batch)?;
-            let added = fork::while_not_forking(|| {
-                let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
-                open.body.region.add(&self.space, &object, &mut resolve)
-            });
-            match added {
-                Ok(added) => return Ok(added),
-                Err(Failure::Link(source)) => return Err(link_error(source)),
-                Err(Failure::Memory(error)) => return Err(error),
-                Err(Failure::Full) => {
-                    self.seal_slot(slot);
-                    *slot = Some(self.open_generation()?);
-                }
-            }
-        }
-        Err(Error::OutOfSpace {
-            stripe: "unwind".to_owned(),
-            bytes: object.needs().unwind.size,
+        let open = slot.as_mut().expect("opened by `attempt`");
+        let growth = open.body.region.growth(&self.space, &object);
+        self.admit(open, growth, &batch)?;
+        let added = fork::while_not_forking(|| {
+            let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
+            open.body.region.add(&self.space, &object, &mut resolve)
+        });
+        added.map_err(|failure| match failure {
+            Failure::Link(source) => link_error(source),
+            Failure::Memory(error) => error,
         })
     }
 
@@ -431,7 +420,7 @@ impl<K: Key> Core<K> {
     /// Seals the slot's generation, if there is one.
     fn seal_slot(&self, slot: &mut Option<Open<K>>) {
         let Some(mut open) = slot.take() else { return };
-        fork::while_not_forking(|| open.body.region.seal(&self.space));
+        fork::while_not_forking(|| open.body.region.seal());
         let context = match self.config.release {
             ContextRelease::AtSealing => open.body.context.take(),
             ContextRelease::WithGeneration => None,

@@ -3,14 +3,13 @@
 //! ```text
 //! text       | batch 1 | batch 2 | ...              runs of slots, packed
 //! constants  | batch 1 | batch 2 | ...
-//! unwind     | header | batch 1 | joint | batch 2 | joint | ...     one run
+//! unwind     | batch 1 | batch 2 | ...
 //! data       (nearly always none)
 //! ```
 //!
 //! A batch's unwind table is registered before its methods are published, and deregistered before
-//! its text is unmapped. When the generation is sealed the joints are closed, which makes one
-//! table of all batches in a run of text: it is registered, and then the parts are taken out (see
-//! [`crate::link::unwind`]). A header stands where another run of text begins.
+//! its text is unmapped. When the generation is sealed the tables of all batches in a run of text
+//! are registered as one, and then the parts are taken out (see [`crate::link::unwind`]).
 
 use std::mem;
 
@@ -48,12 +47,10 @@ struct Area {
 struct Series {
     /// The address of that run.
     text: u64,
-    /// The address of the header before the first table.
-    whole: u64,
-    /// Addresses of the registered tables, by ascending address of table and code.
-    registered: Vec<u64>,
-    /// Offsets of open joints in the unwind run.
-    joints: Vec<u64>,
+    /// Addresses of the tables that are registered each by itself, by ascending address of code.
+    parts: Vec<u64>,
+    /// The tables that are registered as one.
+    whole: Option<unwind::Whole>,
 }
 
 /// A generation's memory. Released by [`Region::release`]; dropping one leaves its memory
@@ -80,8 +77,6 @@ pub(crate) struct Added {
 
 /// Why a batch was not added.
 pub(crate) enum Failure {
-    /// The region takes no more: seal it, and use another.
-    Full,
     /// The object cannot be linked anywhere.
     Link(LinkError),
     /// No memory.
@@ -97,15 +92,9 @@ impl Area {
         }
     }
 
-    /// Finds `size` bytes: behind what is used of the last run, in a longer last run, or, unless
-    /// all must stay in one run, in a new one. Returns the offset in the last run.
-    fn reserve(
-        &mut self,
-        space: &CodeSpace,
-        size: u64,
-        align: u64,
-        one_run: bool,
-    ) -> Result<u64, Failure> {
+    /// Finds `size` bytes: behind what is used of the last run, in a longer last run, or in a new
+    /// one. Returns the offset in the last run.
+    fn reserve(&mut self, space: &CodeSpace, size: u64, align: u64) -> Result<u64, Failure> {
         if size == 0 {
             return Ok(self.used);
         }
@@ -113,9 +102,6 @@ impl Area {
             let offset = self.used.next_multiple_of(align);
             if offset + size <= run.len || space.extend(run, offset + size) {
                 return Ok(offset);
-            }
-            if one_run {
-                return Err(Failure::Full);
             }
         }
         self.runs
@@ -180,17 +166,15 @@ impl Region {
     /// Bytes by kind that adding an object would map, at most.
     pub(crate) fn growth(&self, space: &CodeSpace, object: &Object<'_>) -> Sizes {
         let needs = object.needs();
-        let unwind = match needs.unwind.size {
-            0 => 0,
-            size => size + unwind::HEADER as u64,
-        };
         Sizes {
             text: self.text.growth(space, needs.text.size, needs.text.align),
             constants: self
                 .constants
                 .growth(space, needs.constants.size, needs.constants.align),
             data: self.data.growth(space, needs.data.size, needs.data.align),
-            unwind: self.unwind.growth(space, unwind, needs.unwind.align),
+            unwind: self
+                .unwind
+                .growth(space, needs.unwind.size, needs.unwind.align),
         }
     }
 
@@ -202,32 +186,19 @@ impl Region {
         resolve: &mut dyn FnMut(&str) -> Option<u64>,
     ) -> Result<Added, Failure> {
         let needs = object.needs();
-        let unwind_need = needs.unwind.size;
-        // Room for a header too: whether there will be one is known when the text has its place.
-        let header = match unwind_need {
-            0 => 0,
-            _ => unwind::HEADER as u64,
-        };
-        let mut unwind_at =
-            self.unwind
-                .reserve(space, unwind_need + header, needs.unwind.align, true)?;
+        let unwind_at = self
+            .unwind
+            .reserve(space, needs.unwind.size, needs.unwind.align)?;
         let text_at = self
             .text
-            .reserve(space, needs.text.size, needs.text.align, false)?;
+            .reserve(space, needs.text.size, needs.text.align)?;
         let constants_at =
             self.constants
-                .reserve(space, needs.constants.size, needs.constants.align, false)?;
+                .reserve(space, needs.constants.size, needs.constants.align)?;
         let data_at = self
             .data
-            .reserve(space, needs.data.size, needs.data.align, false)?;
+            .reserve(space, needs.data.size, needs.data.align)?;
         let text_run = self.text.runs.last().map_or(0, |run| run.address);
-        let new_series = self.tables.last().is_none_or(|s| s.text != text_run);
-        if new_series && unwind_need > 0 {
-            self.unwind.write(space, unwind_at, header, |span| {
-                unwind::write_header(span.bytes)
-            })?;
-            unwind_at += header;
-        }
         let Self {
             text,
             constants,
@@ -239,7 +210,7 @@ impl Region {
             .write(space, text_at, needs.text.size, |text| {
                 constants.write(space, constants_at, needs.constants.size, |constants| {
                     data.write(space, data_at, needs.data.size, |data| {
-                        frames.write(space, unwind_at, unwind_need, |unwind| {
+                        frames.write(space, unwind_at, needs.unwind.size, |unwind| {
                             link::link(
                                 object,
                                 Place {
@@ -259,23 +230,20 @@ impl Region {
         self.text.used = text_at + used.text;
         self.constants.used = constants_at + used.constants;
         self.data.used = data_at + used.data;
-        if let Some((start, len)) = linked.unwind {
+        if let Some(table) = linked.unwind {
             self.unwind.used = unwind_at + used.unwind;
-            if new_series {
+            if self.tables.last().is_none_or(|s| s.text != text_run) {
                 self.tables.push(Series {
                     text: text_run,
-                    whole: start - header,
-                    registered: Vec::new(),
-                    joints: Vec::new(),
+                    parts: Vec::new(),
+                    whole: None,
                 });
             }
+            // SAFETY: the linker validated the table and ended it; it stays mapped, and is not
+            // written again, until `release` has deregistered it.
+            unsafe { unwind::register(table) };
             let series = self.tables.last_mut().expect("this one, or one before");
-            let run = &self.unwind.runs[0];
-            series.joints.push(start + len - run.address);
-            // SAFETY: the linker validated the table; it ends with an open joint, which is a
-            // terminator, and stays mapped until `release` has deregistered it.
-            unsafe { unwind::register(start) };
-            series.registered.push(start);
+            series.parts.push(table);
         }
         self.section_bytes += object.section_bytes();
         Ok(Added {
@@ -286,31 +254,13 @@ impl Region {
     }
 
     /// No more batches: makes one unwind table of the batches' tables, for each run of text.
-    pub(crate) fn seal(&mut self, space: &CodeSpace) {
-        let several = |series: &Series| series.registered.len() > 1;
-        if unwind::tables_are_trees() || !self.tables.iter().any(several) {
-            return;
-        }
-        let inner = self.tables.iter().flat_map(|series| {
-            let (_, inner) = series.joints.split_last().expect("as many as tables");
-            inner
-        });
-        let run = &mut self.unwind.runs[0];
-        let closed = space.write(run, 0, self.unwind.used, |bytes| {
-            for &joint in inner {
-                let joint = joint as usize;
-                unwind::close_joint(&mut bytes[joint..joint + unwind::JOINT]);
-            }
-        });
-        if closed.is_err() {
-            return; // no memory for a view: the parts serve as well, only slower
-        }
-        for series in self.tables.iter_mut().filter(|s| several(s)) {
-            // SAFETY: header, tables and closed joints are one table, ended by the last joint,
-            // which is still open; all of it stays mapped until `release`. The parts are
-            // registered, and nobody else's code lies between theirs.
-            if unsafe { unwind::replace(series.whole, &series.registered) } {
-                series.registered = vec![series.whole];
+    pub(crate) fn seal(&mut self) {
+        for series in self.tables.iter_mut().filter(|s| s.parts.len() > 1) {
+            // SAFETY: the parts are registered, nobody else's code lies between theirs, and all
+            // of them stay as they are until `release`.
+            series.whole = unsafe { unwind::replace(&series.parts) };
+            if series.whole.is_some() {
+                series.parts.clear();
             }
         }
     }
@@ -322,9 +272,15 @@ impl Region {
     pub(crate) unsafe fn release(&mut self, space: &CodeSpace) -> Result<(), Error> {
         // Newest first: libgcc searches from there, and the other order would be quadratic.
         for series in self.tables.drain(..).rev() {
-            for table in series.registered.into_iter().rev() {
-                // SAFETY: registered by `add` or `seal`, and not deregistered since.
-                unsafe { unwind::deregister(table) };
+            // SAFETY: registered by `add` or `seal`, and not deregistered since; no thread is in
+            // the code.
+            unsafe {
+                if let Some(whole) = series.whole {
+                    whole.deregister();
+                }
+                for table in series.parts.into_iter().rev() {
+                    unwind::deregister(table);
+                }
             }
         }
         let mut outcome = Ok(());

@@ -247,20 +247,15 @@ impl<'l, 'd> Linker<'l, 'd> {
 
     /// Silences the records of functions that failed, and checks that all others
     /// describe code of this object: on that, libgcc relies.
-    fn finish_unwind(&mut self) -> Result<Option<(u64, u64)>, LinkError> {
-        let Some((_, last)) = self.object.frames.last() else {
-            return Ok(None);
-        };
+    fn finish_unwind(&mut self) -> Result<Option<u64>, LinkError> {
         let text = self.place.text.address;
         let text_end = text.saturating_add(self.object.code_end);
         let mut alive = false;
-        let mut end = 0;
         for (index, frames) in &self.object.frames {
             let section = &self.object.sections[*index];
             let address = self.place.unwind.address.wrapping_add(section.offset);
             let begin = section.offset as usize;
-            end = begin + frames.len;
-            let records = self.place.unwind.bytes.get_mut(begin..end);
+            let records = self.place.unwind.bytes.get_mut(begin..begin + frames.len);
             let records = records.ok_or_else(|| LinkError::malformed("unwind records"))?;
             for fde in &frames.fdes {
                 if self.failures.silences(*index, fde) {
@@ -278,21 +273,7 @@ impl<'l, 'd> Linker<'l, 'd> {
                 alive |= fde.range > 0;
             }
         }
-        self.lengthen(end - last.len + last.last, end);
-        Ok(alive.then_some((self.place.unwind.address, end.next_multiple_of(8) as u64)))
-    }
-
-    /// Makes the last record end at a multiple of eight bytes: it gets four more
-    /// no-ops, which are zero and already there. A gap would end the table.
-    fn lengthen(&mut self, record: usize, end: usize) {
-        let missing = end.next_multiple_of(8) - end;
-        let field = self.place.unwind.bytes.get_mut(record..record + 4);
-        if let Some(field) = field
-            && let Ok(length) = <[u8; 4]>::try_from(&*field)
-        {
-            let length = u32::from_le_bytes(length).saturating_add(missing as u32);
-            field.copy_from_slice(&length.to_le_bytes());
-        }
+        Ok(alive.then_some(self.place.unwind.address))
     }
 }
 

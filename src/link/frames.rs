@@ -97,8 +97,6 @@ struct Cie {
 pub(super) struct Frames {
     /// How long they are without a terminator.
     pub len: usize,
-    /// Where the last record begins.
-    pub last: usize,
     pub fdes: Vec<Fde>,
     /// By offset.
     fields: Vec<Field>,
@@ -109,7 +107,6 @@ impl Frames {
     pub fn parse(bytes: &[u8]) -> Result<Self, LinkError> {
         let mut frames = Self {
             len: 0,
-            last: 0,
             fdes: Vec::new(),
             fields: Vec::new(),
         };
@@ -143,7 +140,6 @@ impl Frames {
                     frames.fde(cursor, offset, &cies[cie])?;
                 }
             }
-            frames.last = offset;
             frames.len = end;
         }
         Ok(frames)

@@ -22,7 +22,7 @@
 //! | text | functions, packed at 16 bytes; stubs; padding of `int3` | executable |
 //! | constants | read-only data, also with addresses in it; the GOT | readable |
 //! | data | `.data`, `.bss`, common symbols | writable |
-//! | unwind | `.eh_frame`, and a joint after it ([`unwind`]) | readable |
+//! | unwind | `.eh_frame`, and zeros that end it | readable |
 //!
 //! # A failure costs its own function only
 //!
@@ -73,14 +73,13 @@ impl Default for Area {
     }
 }
 
-/// What an object takes at most, with GOT, stubs, padding and joint.
+/// What an object takes at most, with GOT, stubs, padding and the table's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub text: Area,
     pub constants: Area,
     pub data: Area,
-    /// Exact, and a multiple of its alignment: the next batch's table must
-    /// begin where this one ends.
+    /// Exact.
     pub unwind: Area,
 }
 
@@ -126,9 +125,8 @@ pub(crate) struct Linked {
     pub functions: Vec<LinkedFunction>,
     /// The public functions that cannot, and why.
     pub failed: Vec<(String, LinkError)>,
-    /// Where the unwind table starts and how long it is without its joint, which
-    /// follows at once; `None` if there is nothing to register.
-    pub unwind: Option<(u64, u64)>,
+    /// Where the unwind table starts; `None` if there is nothing to register.
+    pub unwind: Option<u64>,
     pub used: Used,
 }
 

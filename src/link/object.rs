@@ -12,7 +12,7 @@
 //! constants  .rodata*  .gcc_except_table*
 //!            .data.rel.ro*  .data.DW.ref.*      | GOT slots
 //! data       .data*  .bss*  COMMON
-//! unwind     .eh_frame                          | joint
+//! unwind     .eh_frame                          | zeros that end it
 //! ```
 //!
 //! Sections stand in their area in the order of the file, each at its own
@@ -149,7 +149,7 @@ impl<'d> Object<'d> {
         others.any(|other| (other.start, other.end) != (own.start, own.end))
     }
 
-    /// Adds padding, stubs, GOT and joint, and says what is needed.
+    /// Adds padding, stubs, GOT and the table's end, and says what is needed.
     fn finish(&mut self, mut layout: Layout) -> Result<(), LinkError> {
         let (slots, stubs) = self.count_tables();
         self.code_end = layout.text.size;
@@ -164,7 +164,7 @@ impl<'d> Object<'d> {
             self.got_at = layout.constants.grow(slots * x86_64::SLOT, x86_64::SLOT)?;
         }
         if !self.frames.is_empty() {
-            layout.unwind.grow(unwind::JOINT as u64, unwind::ALIGN)?;
+            layout.unwind.grow(unwind::END as u64, unwind::ALIGN)?;
         }
         self.section_bytes = self
             .sections

@@ -9,21 +9,12 @@
 //!
 //! Each batch is registered before its code is published. Registered tables
 //! make finding one slower, so when a generation is sealed, its batches' tables
-//! shall become one. They lie one after the other in memory:
-//!
-//! ```text
-//! HEADER │ records of batch 1 │ JOINT │ records of batch 2 │ JOINT │
-//! a CIE  │                    │ zero: │                    │ zero: │
-//!        │                    │ "end" │                    │ "end" │
-//!        ▲                            ▲
-//!        the whole                    batch 2
-//! ```
-//!
-//! A joint is all zero at first, and that is how a table ends. Closing it sets
-//! its first word to 12, which makes it the shortest of CIEs, and the tables
-//! on both sides one: no record refers to it, and libgcc passes over CIEs. The
-//! last joint stays open. The header is there to give the whole a beginning of
-//! its own, for libgcc knows tables by their address.
+//! become one. libgcc takes such a [`Whole`] as a list of tables, by
+//! `__register_frame_table`; the tables themselves stay as they are. They must:
+//! whoever unwinds may be reading them. libgcc counts a table's records, makes
+//! room for as many, and walks over them again; one that grows in between (by
+//! writing over the zeros that end it, say) makes it write beyond that room,
+//! and abort.
 //!
 //! # Replacing the parts by the whole
 //!
@@ -39,59 +30,26 @@
 //! [`tables_are_trees`] tells.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Size of what stands before the first batch's records.
-pub(crate) const HEADER: usize = 16;
+/// Size of the zeros that end a table.
+pub(crate) const END: usize = 8;
 
-/// Size of what stands after each batch's records.
-pub(crate) const JOINT: usize = 16;
-
-/// Alignment of tables; the size of each batch's is a multiple of it.
+/// Alignment of tables.
 pub(crate) const ALIGN: u64 = 8;
-
-/// The length of a CIE that fills [`JOINT`] bytes.
-const CLOSED: u32 = JOINT as u32 - 4;
 
 unsafe extern "C" {
     fn __register_frame(table: *const u8);
+    fn __register_frame_table(tables: *const u64);
     fn __deregister_frame(table: *const u8);
     fn _Unwind_Find_FDE(pc: *const u8, bases: *mut [usize; 3]) -> *const u8;
-}
-
-/// Writes the header of a run of tables.
-///
-/// # Panics
-///
-/// If there is no room for [`HEADER`] bytes.
-pub(crate) fn write_header(bytes: &mut [u8]) {
-    let header = &mut bytes[..HEADER];
-    header.fill(0);
-    header[..4].copy_from_slice(&CLOSED.to_le_bytes());
-}
-
-/// Turns a joint from an end into a record, so that the tables before and after
-/// it become one. Unwinders may be reading: they see it either way.
-///
-/// # Panics
-///
-/// If there is no room for [`JOINT`] bytes, or they begin at no multiple of 4.
-pub(crate) fn close_joint(bytes: &mut [u8]) {
-    let joint = &mut bytes[..JOINT];
-    let length = joint.as_mut_ptr().cast::<u32>();
-    assert!(length.is_aligned(), "a joint at an odd address");
-    // SAFETY: the word lies in the slice, is aligned, and is ours alone to
-    // write; other threads only read it, through the other view of the page.
-    let length = unsafe { AtomicU32::from_ptr(length) };
-    length.store(CLOSED.to_le(), Ordering::Release);
 }
 
 /// Registers the table at an address.
 ///
 /// # Safety
 ///
-/// There must be a sound table, ended by a zero word, that stays readable and,
-/// but for closing joints, unchanged until it is deregistered. No other
+/// There must be a sound table, ended by a zero word, that stays readable and
+/// unchanged until it is deregistered. No other
 /// registered table may begin at the same address, and where
 /// [`tables_are_trees`], none may cover the same code.
 pub(crate) unsafe fn register(address: u64) {
@@ -110,26 +68,54 @@ pub(crate) unsafe fn deregister(address: u64) {
     unsafe { __deregister_frame(address as *const u8) }
 }
 
-/// Registers `whole` in the place of `parts`, which are its batches' tables by
-/// ascending address; their code must ascend as well. All joints but the last
-/// must be closed. Does nothing, and says `false`, where that cannot be done:
-/// the parts are registered still, and must be deregistered one by one.
+/// Several tables, registered as one.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// Their addresses, and a zero: libgcc reads the list, and knows the whole by its address.
+    tables: Box<[u64]>,
+}
+
+impl Whole {
+    /// Removes it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`deregister`].
+    pub(crate) unsafe fn deregister(self) {
+        // SAFETY: registered by `replace` under this address; the caller's promise.
+        unsafe { __deregister_frame(self.tables.as_ptr().cast()) }
+    }
+}
+
+/// Registers the tables at these addresses as one, in the place of each by itself. Their code must
+/// ascend as they do here. Does nothing where that cannot be done: the parts are registered still,
+/// and must be deregistered one by one.
 ///
 /// # Safety
 ///
-/// As for [`register`] and [`deregister`].
-pub(crate) unsafe fn replace(whole: u64, parts: &[u64]) -> bool {
+/// They must be registered, nobody else's code may lie between theirs, and they must stay readable
+/// and unchanged until the whole is deregistered.
+pub(crate) unsafe fn replace(parts: &[u64]) -> Option<Whole> {
     if tables_are_trees() {
-        return false;
+        return None;
     }
-    // SAFETY: the caller's promise; overlapping tables are fine in a list.
+    let mut tables: Vec<u64> = parts.iter().copied().chain([0]).collect();
+    // libgcc takes a list for empty, when asked to remove it, by the lower half of its first word.
+    // One address at most is such a one, and the order of the list does not matter.
+    let first = tables.iter().position(|&table| table as u32 != 0)?;
+    tables.swap(0, first);
+    let whole = Whole {
+        tables: tables.into(),
+    };
+    // SAFETY: the caller's promise; the list lives until it is deregistered, since dropping a
+    // `Whole` without that is left to nobody. Overlapping tables are fine in a list.
     unsafe {
-        register(whole);
+        __register_frame_table(whole.tables.as_ptr());
         for &part in parts {
             deregister(part);
         }
     }
-    true
+    Some(whole)
 }
 
 /// Whether the unwinder keeps tables by the code that they cover, so that no two

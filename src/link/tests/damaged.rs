@@ -62,7 +62,7 @@ fn attempt(bytes: &[u8], ends: &mut Ends) {
         assert!(text.contains(&function.address));
         assert!(text.contains(&(function.address + function.size)));
     }
-    // The table as libgcc will read it, up to the joint that ends it.
+    // The table as libgcc will read it, up to the zeros that end it.
     let frames = Frames::parse(memory.unwind()).expect("a sound table");
     for fde in &frames.fdes {
         if let Some(start) = fde.start(memory.unwind(), NEAR.unwind) {

@@ -254,9 +254,10 @@ fn an_unknown_personality_costs_all_who_have_it() {
     let (linked, memory) = link_at(&bytes, NEAR, &[]);
     assert_eq!(names(&linked), (vec!["third"], vec!["first", "second"]));
     assert_eq!(linked.failed[0].1, unresolved("nobody", ".eh_frame"));
-    let (start, len) = linked.unwind.expect("the third is described");
-    assert_eq!((start, len), (NEAR.unwind, 112));
+    let start = linked.unwind.expect("the third is described");
+    assert_eq!(start, NEAR.unwind);
     let frames = crate::link::frames::Frames::parse(memory.unwind()).expect("sound");
+    assert!((105..=112).contains(&frames.len));
     let starts: Vec<_> = frames
         .fdes
         .iter()

@@ -296,14 +296,10 @@ pub(super) struct Executable {
 }
 
 impl Executable {
-    /// Room for an object, unwind areas as large as asked for.
-    pub fn new(needs: &Needs, unwind: usize) -> Self {
-        let sizes = [
-            needs.text.size as usize,
-            needs.constants.size as usize,
-            needs.data.size as usize,
-            unwind,
-        ];
+    /// Room for an object, or for several.
+    pub fn new(needs: &Needs) -> Self {
+        let sizes = [&needs.text, &needs.constants, &needs.data, &needs.unwind];
+        let sizes = sizes.map(|area| area.size as usize);
         let mut areas = [(0, 0); 4];
         let mut len = 0;
         for (area, size) in areas.iter_mut().zip(sizes) {
@@ -327,18 +323,6 @@ impl Executable {
             len,
             areas,
         }
-    }
-
-    pub fn address(&self, area: usize) -> u64 {
-        self.base as u64 + self.areas[area].0 as u64
-    }
-
-    /// The bytes of an area; only before [`Self::seal`].
-    pub fn bytes(&mut self, area: usize) -> &mut [u8] {
-        let (offset, len) = self.areas[area];
-        // SAFETY: within the mapping, which is writable until sealed, and
-        // borrowed for as long as the slice lives.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(offset), len) }
     }
 
     pub fn place(&mut self) -> Place<'_> {

@@ -8,7 +8,7 @@ use crate::link::{Linked, Object, link, runtime, unwind};
 /// Links an object into executable memory; `resolve` comes before the runtime.
 fn load(object: &[u8], known: &[(&str, u64)]) -> (Linked, Executable) {
     let object = Object::parse(object).expect("parses");
-    let mut memory = Executable::new(object.needs(), object.needs().unwind.size as usize);
+    let mut memory = Executable::new(object.needs());
     let mut resolve = |name: &str| {
         let found = known.iter().find(|(known, _)| *known == name);
         found
@@ -304,7 +304,7 @@ fn cleanups_run_when_a_panic_passes() {
         let (linked, _memory) = load(&compile(CLEANUP, level), &known);
         assert_eq!(linked.used.data, 0, "the reference is a constant");
         assert_eq!(address(&linked, "other_name"), address(&linked, "guarded"));
-        let (table, _) = linked.unwind.expect("a table");
+        let table = linked.unwind.expect("a table");
         let guarded = address(&linked, "guarded") as *const ();
         // SAFETY: the IR declares the function so.
         let guarded = unsafe { std::mem::transmute::<*const (), Guarded>(guarded) };

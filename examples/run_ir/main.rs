@@ -1,4 +1,4 @@
-//! Runs a C program, given as LLVM IR, through the cache: each function is a method of its own, compiled when first
+//! Runs a C or C++ program, given as LLVM IR, through the cache: each function is a method of its own, compiled when first
 //! called, evictable at any time, and called by the others through its cell.
 //!
 //! ```text
@@ -13,11 +13,13 @@
 //! - [`load`] reads and verifies the file, [`refuse`] says what cannot run, [`normalise`] brings the rest into form;
 //! - [`reading`] and [`labels`] find out which constants and labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
+//! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
 mod frontend;
 mod ir;
 mod labels;
+mod lifecycle;
 mod load;
 mod normalise;
 mod options;
@@ -32,6 +34,7 @@ mod symbols;
 use crate::frontend::Source;
 use crate::options::{Options, USAGE};
 use crate::program::Program;
+use crate::run::Start;
 use std::process::exit;
 
 /// A mistake in the command or the file.
@@ -49,15 +52,18 @@ fn main() {
         eprintln!("run_ir: {mistake}\n{USAGE}");
         exit(MISTAKE)
     });
-    let program = prepare(&options);
+    let mut program = prepare(&options);
     if options.stats && !program.kept.is_empty() {
         let names = program.kept.join(", ");
         eprintln!(
             "note: kept as long as the program, for labels that outlive an activation: {names}"
         );
     }
-    let returns = program.main_returns;
-    let Err(error) = run::run(&Source::new(program), &options, returns);
+    let start = Start {
+        lifecycle: std::mem::take(&mut program.lifecycle),
+        main_returns: program.main_returns,
+    };
+    let Err(error) = run::run(&Source::new(program), &options, &start);
     eprintln!("run_ir: {error}");
     exit(1)
 }
@@ -68,6 +74,9 @@ fn prepare(options: &Options) -> Program {
         eprintln!("run_ir: {message}");
         exit(MISTAKE)
     };
+    for library in &options.libraries {
+        symbols::load(library).unwrap_or_else(|reason| fail(format!("--load {library}: {reason}")));
+    }
     let module = load::load(&options.file).unwrap_or_else(|message| fail(message));
     if let Err(refusal) = refuse::check(&module) {
         eprintln!("run_ir: cannot run {}:", options.file.display());
@@ -78,6 +87,6 @@ fn prepare(options: &Options) -> Program {
     }
     load::fit_to_host(&module)
         .and_then(|()| normalise::normalise(&module, options.opt > 0))
-        .and_then(|()| program::take_apart(module))
+        .and_then(|lifecycle| program::take_apart(module, lifecycle))
         .unwrap_or_else(|message| fail(message))
 }

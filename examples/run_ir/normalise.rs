@@ -4,6 +4,7 @@
 //! defined function is external, so that the pieces of the program can name it.
 
 use crate::ir::{self, Module, Value};
+use crate::lifecycle::{self, Lifecycle};
 use crate::refuse::LIKE_C;
 use crate::symbols;
 use inkwell::llvm_sys::comdat::LLVMSetComdat;
@@ -23,7 +24,8 @@ pub const DROP_UNUSED: &CStr = c"elim-avail-extern,globaldce";
 /// Normalises a program that [`crate::refuse::check`] lets pass.
 ///
 /// `optimise`: takes off the marks by which clang's `-O0` forbids any later optimisation.
-pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<(), String> {
+pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Lifecycle, String> {
+    let listed = lifecycle::take(module);
     drop_bookkeeping(module);
     dissolve_aliases(module);
     name_all(module);
@@ -38,7 +40,7 @@ pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<(), String> {
     }
     run_passes(module, DROP_UNUSED)?;
     declare_imports(module);
-    Ok(())
+    Ok(listed.named())
 }
 
 /// Runs passes that need no target.
@@ -147,7 +149,7 @@ fn unify_function(function: Value<'_>, optimise: bool) {
     for instruction in function.instructions() {
         let calls = matches!(
             instruction.opcode(),
-            Some(LLVMOpcode::LLVMCall | LLVMOpcode::LLVMCallBr)
+            Some(LLVMOpcode::LLVMCall | LLVMOpcode::LLVMInvoke | LLVMOpcode::LLVMCallBr)
         );
         if calls && LIKE_C.contains(&instruction.call_convention()) {
             instruction.set_c_call();

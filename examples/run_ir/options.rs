@@ -6,11 +6,12 @@ use std::path::PathBuf;
 pub const USAGE: &str = "\
 usage: run_ir [flags] FILE.ll|FILE.bc [-- ARGS]
 
-Runs a C program in LLVM IR, each function compiled when first called.
+Runs a C or C++ program in LLVM IR, each function compiled when first called.
 
   --code-budget SIZE   evict functions beyond so much code (64KiB, 1MiB, or bytes)
   --opt 0..3           optimisation level (default 1)
   --policy lru|sieve   which functions are evicted first (default lru)
+  --load LIB           resolve names in this shared library too (libstdc++.so.6); repeatable
   --stats              print the cache's statistics at the end, as JSON on the last line of stderr
   --stress             evict, invalidate and recycle far more often than there is need
 
@@ -39,6 +40,8 @@ pub struct Options {
     pub opt: u8,
     /// Which functions are evicted first.
     pub policy: PolicyName,
+    /// Shared libraries whose names resolve besides libc's and libm's.
+    pub libraries: Vec<String>,
     /// Whether to print statistics.
     pub stats: bool,
     /// Whether to evict without need.
@@ -56,6 +59,7 @@ impl Options {
             code_budget: None,
             opt: 1,
             policy: PolicyName::Lru,
+            libraries: Vec::new(),
             stats: false,
             stress: false,
         };
@@ -69,6 +73,7 @@ impl Options {
                 "--code-budget" => options.code_budget = Some(size(&value()?)?),
                 "--opt" => options.opt = level(&value()?)?,
                 "--policy" => options.policy = policy(&value()?)?,
+                "--load" => options.libraries.push(value()?),
                 "--stats" => options.stats = true,
                 "--stress" => options.stress = true,
                 "--help" | "-h" => return Err(String::new()),
@@ -133,7 +138,9 @@ mod tests {
     #[test]
     fn flags_and_arguments() {
         let options =
-            parse("--opt 2 --code-budget 64KiB --policy sieve a.bc --stats -- -x --opt").unwrap();
+            parse("--opt 2 --code-budget 64KiB --policy sieve --load a.so --load b.so a.bc --stats -- -x --opt")
+                .unwrap();
+        assert_eq!(options.libraries, ["a.so", "b.so"]);
         assert_eq!(options.file, PathBuf::from("a.bc"));
         assert_eq!(options.arguments, ["-x", "--opt"]);
         assert_eq!(options.code_budget, Some(65536));

@@ -28,6 +28,15 @@ pub fn at_end(report: impl Fn() + Send + Sync + 'static) {
     let _ = REPORT.set(Box::new(report));
 }
 
+/// Calls a function when all that the program registers has run; of several, the last one first.
+///
+/// To be called before the program starts.
+pub fn after_all(function: *const ()) {
+    // SAFETY: a destructor of the program's: it takes nothing.
+    let function = unsafe { std::mem::transmute::<*const (), extern "C" fn()>(function) };
+    push(&AT_EXIT, Handler::Plain(function));
+}
+
 /// The functions that stand in for libc's of the same name.
 pub fn supplied(name: &str) -> Option<*const ()> {
     Some(match name {

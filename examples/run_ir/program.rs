@@ -2,6 +2,7 @@
 
 use crate::ir::{self, Module, Value};
 use crate::labels;
+use crate::lifecycle::Lifecycle;
 use crate::normalise::{self, DROP_UNUSED};
 use crate::reading::solely_read;
 use crate::split::{self, Bitcode, Pieces};
@@ -34,6 +35,8 @@ pub struct Program {
     pub pieces: Pieces,
     /// Whether `main` returns its exit code; otherwise that is 0.
     pub main_returns: bool,
+    /// What runs before `main` and after it.
+    pub lifecycle: Lifecycle,
 }
 
 /// What becomes of the program's globals.
@@ -49,7 +52,7 @@ struct Fates {
 }
 
 /// Takes a normalised program apart.
-pub fn take_apart(module: Module<'_>) -> Result<Program, String> {
+pub fn take_apart(module: Module<'_>, lifecycle: Lifecycle) -> Result<Program, String> {
     let fates = decide(&module);
     let main_returns = main_returns(&module);
     for name in &fates.local {
@@ -76,6 +79,7 @@ pub fn take_apart(module: Module<'_>) -> Result<Program, String> {
         table: lasting,
         methods,
         main_returns,
+        lifecycle,
     })
 }
 
@@ -269,8 +273,8 @@ mod tests {
         let context = Context::create();
         let module = parse(&context, text.as_bytes());
         crate::load::fit_to_host(&module).unwrap();
-        normalise::normalise(&module, true).unwrap();
-        take_apart(module).unwrap()
+        let lifecycle = normalise::normalise(&module, true).unwrap();
+        take_apart(module, lifecycle).unwrap()
     }
 
     /// The text of a piece, which is a module of its own.

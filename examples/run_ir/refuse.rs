@@ -4,6 +4,7 @@
 //! and where it stands.
 
 use crate::ir::{self, Module, Value};
+use crate::lifecycle;
 use crate::symbols;
 use inkwell::llvm_sys::LLVMOpcode;
 use inkwell::llvm_sys::core::*;
@@ -28,8 +29,10 @@ const FOREIGN: [(&str, &str); 11] = [
 ];
 
 /// Intrinsics that need more of a runtime than there is, by the start of their names.
-const INTRINSICS: [(&str, &str); 8] = [
-    ("llvm.eh.", "exception handling"),
+const INTRINSICS: [(&str, &str); 10] = [
+    ("llvm.eh.sjlj.", "exception handling by setjmp"),
+    ("llvm.eh.unwind.init", "unwinders"),
+    ("llvm.eh.return.", "unwinders"),
     ("llvm.coro.", "coroutines"),
     ("llvm.threadlocal.", "thread-local variables"),
     ("llvm.localescape", "structured exception handling"),
@@ -108,22 +111,16 @@ fn variable(global: Value<'_>, refusal: &mut Refusal) {
     if unsafe { LLVMIsThreadLocal(global.raw()) } != 0 {
         refusal.add("thread-local variables", global.name());
     }
-    let name = global.name();
-    if name == "llvm.global_ctors" || name == "llvm.global_dtors" {
-        let what = if name.ends_with("ctors") {
-            "constructors"
-        } else {
-            "destructors"
-        };
-        let entries = global.initialiser().map_or(0, Value::operand_count);
-        for index in 0..entries {
-            // An entry is { priority, function, data }.
-            let entry = global.initialiser().and_then(|list| list.operand(index));
-            let function = entry.and_then(|entry| entry.operand(1)).map(Value::name);
-            refusal.add(what, function.unwrap_or_default());
-        }
-    } else if global.is_declaration() && !name.starts_with("llvm.") {
+    if global.is_declaration() && !global.name().starts_with("llvm.") {
         unresolved(global, refusal);
+    }
+    if lifecycle::LISTS.contains(&&*global.name()) {
+        for function in lifecycle::listed(global).filter(|f| f.is_declaration()) {
+            refusal.add(
+                "constructors or destructors of other modules",
+                function.name(),
+            );
+        }
     }
 }
 
@@ -192,9 +189,6 @@ fn body(function: Value<'_>, refusal: &mut Refusal) {
     let name = function.name();
     // SAFETY: a function.
     unsafe {
-        if LLVMHasPersonalityFn(function.raw()) != 0 {
-            refusal.add("exception handling (personality)", &*name);
-        }
         if !LLVMGetGC(function.raw()).is_null() {
             refusal.add("garbage collection", &*name);
         }
@@ -216,12 +210,9 @@ fn instruction_reason(instruction: Value<'_>) -> Option<String> {
     use LLVMOpcode::*;
     let exception = |what: &str| Some(format!("exception handling ({what})"));
     match instruction.opcode()? {
-        LLVMInvoke => exception("invoke"),
-        LLVMLandingPad => exception("landingpad"),
-        LLVMResume => exception("resume"),
         LLVMCleanupPad | LLVMCleanupRet => exception("cleanuppad"),
         LLVMCatchPad | LLVMCatchRet | LLVMCatchSwitch => exception("catchpad"),
-        LLVMCall | LLVMCallBr if !LIKE_C.contains(&instruction.call_convention()) => {
+        LLVMCall | LLVMInvoke | LLVMCallBr if !LIKE_C.contains(&instruction.call_convention()) => {
             Some(convention(instruction.call_convention()))
         }
         _ => None,

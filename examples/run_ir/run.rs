@@ -1,22 +1,26 @@
 //! Starts the program in a cache of its own, and sees it to its end.
 
 use crate::frontend::{Key, ProgramFrontend, Source};
+use crate::lifecycle::Lifecycle;
 use crate::options::{Options, PolicyName};
 use crate::process;
 use inkpot::evict::{Lru, Sieve};
 use inkpot::{Cache, Error, Guard, OptLevel, Stress};
+use std::arch::global_asm;
 use std::convert::Infallible;
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 use std::sync::Arc;
 
-/// `main` as it is called: by C's calling convention one that takes fewer arguments does not mind the others.
-type Main = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) -> c_int;
+/// How a program begins and ends.
+pub struct Start {
+    pub lifecycle: Lifecycle,
+    /// Whether `main` returns its exit code.
+    pub main_returns: bool,
+}
 
 /// Runs the program, and ends with it; comes back only if it could not be started.
-///
-/// `returns`: whether `main` returns its exit code.
-pub fn run(source: &Arc<Source>, options: &Options, returns: bool) -> Result<Infallible, Error> {
+pub fn run(source: &Arc<Source>, options: &Options, start: &Start) -> Result<Infallible, Error> {
     native_signals();
     let cache = build(source, options)?;
     source.set_cache(cache.clone());
@@ -31,24 +35,63 @@ pub fn run(source: &Arc<Source>, options: &Options, returns: bool) -> Result<Inf
     let (argc, argv) = arguments(options);
     // SAFETY: the environment that the program would find natively.
     let envp = unsafe { environ }.cast_const().cast();
-    let code = match source.key("main") {
-        Some(key) => {
-            // SAFETY: `main` is a C function; its parameters were checked.
-            let main = unsafe { cache.method::<Main>(&key) }?;
-            let entry = main.get(&mut guard)?;
-            // SAFETY: as above, with the arguments that C promises.
-            unsafe { entry.call(argc, argv, envp) }
+    // They run after all that the program registers.
+    for name in start.lifecycle.destructors.iter().rev() {
+        process::after_all(address(source, &cache, name)?);
+    }
+    let mut call = |name: &str| -> Result<c_int, Error> {
+        let code = address(source, &cache, name)?;
+        if let Some(key) = source.key(name) {
+            // Compiled here, where a failure is an error and not the end.
+            // SAFETY: it is called by its address only.
+            unsafe { cache.method::<unsafe extern "C" fn()>(&key) }?.get(&mut guard)?;
         }
-        None => {
-            // Its labels outlive an activation: it stands with the globals.
-            let address = source.address("main").unwrap_or(ptr::null());
-            // SAFETY: the code of `main`, kept as long as the program, called by a pinned thread.
-            unsafe { std::mem::transmute::<*const (), Main>(address)(argc, argv, envp) }
-        }
+        // SAFETY: a function of C, of at most these parameters, called by a pinned thread.
+        Ok(unsafe { run_ir_call(code, argc, argv, envp) })
     };
+    for name in &start.lifecycle.constructors {
+        call(name)?;
+    }
+    let code = call("main")?;
     // Not by returning: that would unpin the thread before the program's exit handlers run.
-    process::exit(if returns { code } else { 0 })
+    process::exit(if start.main_returns { code } else { 0 })
 }
+
+/// The address of a function, as the program sees it.
+fn address(source: &Source, cache: &Cache<Key>, name: &str) -> Result<*const (), Error> {
+    match source.key(name) {
+        // SAFETY: it is not called through this type.
+        Some(key) => Ok(unsafe { cache.method::<unsafe extern "C" fn()>(&key) }?.address()),
+        // Its labels outlive an activation: it stands with the globals.
+        None => Ok(source.address(name).unwrap_or(ptr::null())),
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// Calls the program, as `main` is called.
+    fn run_ir_call(
+        code: *const (),
+        argc: c_int,
+        argv: *const *const c_char,
+        envp: *const *const c_char,
+    ) -> c_int;
+}
+
+// The unwinder knows nothing of this frame, so that it is the end of the stack: an exception that the program does
+// not catch ends it by `std::terminate`, as natively, and never comes to the frames of Rust below.
+global_asm!(
+    ".globl run_ir_call",
+    ".hidden run_ir_call",
+    "run_ir_call:",
+    "sub rsp, 8",
+    "mov rax, rdi",
+    "mov edi, esi",
+    "mov rsi, rdx",
+    "mov rdx, rcx",
+    "call rax",
+    "add rsp, 8",
+    "ret",
+);
 
 fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     let mut builder = Cache::builder(ProgramFrontend(source.clone()))

@@ -2,7 +2,7 @@
 
 use crate::process;
 use std::ffi::{CStr, CString, c_void};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The libraries that a C program is linked with by default.
 const LIBRARIES: [&CStr; 3] = [c"libc.so.6", c"libm.so.6", c"libgcc_s.so.1"];
@@ -12,20 +12,40 @@ pub fn find(name: &str) -> Option<*const ()> {
     process::supplied(name).or_else(|| library_symbol(name))
 }
 
-/// Looks in the libraries of [`LIBRARIES`] only: this process is also full of LLVM's and Rust's names, which a
-/// native build of the program would not see.
-fn library_symbol(name: &str) -> Option<*const ()> {
-    static HANDLES: OnceLock<Vec<usize>> = OnceLock::new();
+/// Adds a shared library to those that names are looked up in.
+pub fn load(library: &str) -> Result<(), String> {
+    let name = CString::new(library).map_err(|error| error.to_string())?;
+    // SAFETY: a library that the user asked for; its initialisers are the user's business.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if handle.is_null() {
+        // SAFETY: after a failure it returns a string, which stays until the next call.
+        let reason = unsafe { CStr::from_ptr(libc::dlerror()) };
+        return Err(reason.to_string_lossy().into_owned());
+    }
+    handles().push(handle as usize);
+    Ok(())
+}
+
+/// The libraries that are looked in, by handle.
+fn handles() -> MutexGuard<'static, Vec<usize>> {
+    static HANDLES: OnceLock<Mutex<Vec<usize>>> = OnceLock::new();
     let handles = HANDLES.get_or_init(|| {
-        LIBRARIES
+        let handles = LIBRARIES
             .iter()
             // SAFETY: libraries of the system, whose initialisers are harmless.
             .map(|library| unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) } as usize)
             .filter(|handle| *handle != 0)
-            .collect()
+            .collect();
+        Mutex::new(handles)
     });
+    handles.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks in the libraries of C and in those that were loaded only: this process is also full of LLVM's and Rust's
+/// names, which a native build of the program would not see.
+fn library_symbol(name: &str) -> Option<*const ()> {
     let name = CString::new(name).ok()?;
-    let own = handles
+    let own = handles()
         .iter()
         .find_map(|handle| lookup(*handle as *mut c_void, &name))?;
     // The default scope goes first where it knows the name: there a preloaded library, or a copy of a

@@ -17,8 +17,8 @@ use crate::reclaim::{Domain, Grace, Reclaimer};
 const REMEMBERED_AGES: usize = 256;
 /// Bytes of contexts disposed of after which the allocator is asked to give memory back, and
 /// the least time between two times. Trimming takes milliseconds.
-const TRIM_BYTES: u64 = 8 << 20;
-const TRIM_PAUSE: Duration = Duration::from_millis(250);
+const TRIM_BYTES: u64 = 1 << 20;
+const TRIM_PAUSE: Duration = Duration::from_millis(100);
 
 /// Somebody who waits for a grace period.
 #[derive(Default)]

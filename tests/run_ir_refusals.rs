@@ -27,7 +27,6 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
          define i32 @risky(ptr %b) {\n %r = call i32 @llvm.eh.sjlj.setjmp(ptr %b)\n ret i32 %r\n}",
         &["exception handling by setjmp", "risky"],
     ),
-    ("threads", "@counter = thread_local global i32 0", &["thread-local", "counter"]),
     ("extern_threads", "@other = external thread_local global i32\ndefine ptr @f() {\n ret ptr @other\n}", &["thread-local", "other"]),
     (
         "constructors",
@@ -58,10 +57,10 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["unresolved", "no_such_function", "no_such_variable", "user"],
     ),
     (
-        "posix_threads",
-        "declare i32 @pthread_create(ptr, ptr, ptr, ptr)
-         define i32 @spawns() {\n %a = call i32 @pthread_create(ptr null, ptr null, ptr null, ptr null)\n ret i32 %a\n}",
-        &["pthread_create", "spawns"],
+        "child_processes",
+        "declare i32 @fork()
+         define i32 @spawns() {\n %a = call i32 @fork()\n ret i32 %a\n}",
+        &["fork", "spawns"],
     ),
     (
         "signals",
@@ -101,7 +100,7 @@ fn all_reasons_at_once() {
     let folder = scratch("reasons");
     let all: Vec<&str> = REFUSED
         .iter()
-        .filter(|(name, ..)| ["threads", "constructors", "unresolved", "assembly"].contains(name))
+        .filter(|(name, ..)| ["extern_threads", "constructors", "unresolved", "assembly"].contains(name))
         .map(|(_, text, _)| *text)
         .collect();
     let (code, said) = refuse(&folder, "all", &all.join("\n"));

@@ -1,8 +1,10 @@
 //! The program as inkpot sees it: a key for each function, one for all that lives as long as the program.
 
+use crate::normalise::Apart;
 use crate::program::{GLOBALS, Program};
 use crate::split::{Bitcode, Pieces};
 use crate::symbols;
+use crate::thread_locals::RUNTIME;
 use inkpot::{BoxError, Cache, Frontend, Unit};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,6 +24,12 @@ pub struct Source {
     table: Vec<String>,
     methods: HashMap<String, Key>,
     pieces: Mutex<Pieces>,
+    /// Where the thread-local variables are in each thread's block.
+    offsets: HashMap<String, u64>,
+    /// What the host sees to.
+    pub apart: Apart,
+    /// Whether `main` returns its exit code.
+    pub main_returns: bool,
     /// Where the globals are; known once their piece has been compiled, before any function is.
     addresses: OnceLock<HashMap<String, usize>>,
     cache: OnceLock<Cache<Key>>,
@@ -36,6 +44,15 @@ impl Source {
             table: program.table,
             methods: program.methods.iter().map(key).collect(),
             pieces: Mutex::new(program.pieces),
+            offsets: program
+                .apart
+                .thread_locals
+                .variables
+                .iter()
+                .map(|variable| (variable.name.clone(), variable.offset))
+                .collect(),
+            apart: program.apart,
+            main_returns: program.main_returns,
             addresses: OnceLock::new(),
             cache: OnceLock::new(),
         })
@@ -98,6 +115,9 @@ impl Frontend for ProgramFrontend {
             unit.allow_data();
         }
         unit.adopt(&bitcode, &function, &mut |name| self.0.key(name))?;
+        if !self.0.offsets.is_empty() {
+            unit.thread_locals(RUNTIME, &mut |name| self.0.offsets.get(name).copied())?;
+        }
         Ok(())
     }
 

@@ -432,6 +432,7 @@ fn declare_global<'m>(module: &'m Module<'_>, of: Value<'_>) -> Value<'m> {
     let raw = unsafe {
         let raw = LLVMAddGlobal(module.as_mut_ptr(), of.value_type(), c"".as_ptr());
         LLVMSetGlobalConstant(raw, LLVMIsGlobalConstant(of.raw));
+        LLVMSetThreadLocalMode(raw, LLVMGetThreadLocalMode(of.raw));
         let alignment = LLVMGetAlignment(of.raw);
         if alignment != 0 {
             LLVMSetAlignment(raw, alignment);

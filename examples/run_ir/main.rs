@@ -14,6 +14,7 @@
 //! - [`reading`] and [`labels`] find out which constants and labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
 //! - [`lifecycle`] finds what runs before `main` and after it;
+//! - [`thread_locals`] gives each thread its variables, [`threads`] makes the program's threads participants;
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
 mod frontend;
@@ -30,11 +31,12 @@ mod refuse;
 mod run;
 mod split;
 mod symbols;
+mod thread_locals;
+mod threads;
 
 use crate::frontend::Source;
 use crate::options::{Options, USAGE};
 use crate::program::Program;
-use crate::run::Start;
 use std::process::exit;
 
 /// A mistake in the command or the file.
@@ -52,18 +54,14 @@ fn main() {
         eprintln!("run_ir: {mistake}\n{USAGE}");
         exit(MISTAKE)
     });
-    let mut program = prepare(&options);
+    let program = prepare(&options);
     if options.stats && !program.kept.is_empty() {
         let names = program.kept.join(", ");
         eprintln!(
             "note: kept as long as the program, for labels that outlive an activation: {names}"
         );
     }
-    let start = Start {
-        lifecycle: std::mem::take(&mut program.lifecycle),
-        main_returns: program.main_returns,
-    };
-    let Err(error) = run::run(&Source::new(program), &options, &start);
+    let Err(error) = run::run(&Source::new(program), &options);
     eprintln!("run_ir: {error}");
     exit(1)
 }
@@ -87,6 +85,6 @@ fn prepare(options: &Options) -> Program {
     }
     load::fit_to_host(&module)
         .and_then(|()| normalise::normalise(&module, options.opt > 0))
-        .and_then(|lifecycle| program::take_apart(module, lifecycle))
+        .and_then(|apart| program::take_apart(module, apart))
         .unwrap_or_else(|message| fail(message))
 }

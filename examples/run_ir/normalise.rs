@@ -7,6 +7,7 @@ use crate::ir::{self, Module, Value};
 use crate::lifecycle::{self, Lifecycle};
 use crate::refuse::LIKE_C;
 use crate::symbols;
+use crate::thread_locals::{self, ThreadLocals};
 use inkwell::llvm_sys::comdat::LLVMSetComdat;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::transforms::pass_builder::*;
@@ -24,11 +25,12 @@ pub const DROP_UNUSED: &CStr = c"elim-avail-extern,globaldce";
 /// Normalises a program that [`crate::refuse::check`] lets pass.
 ///
 /// `optimise`: takes off the marks by which clang's `-O0` forbids any later optimisation.
-pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Lifecycle, String> {
+pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Apart, String> {
     let listed = lifecycle::take(module);
     drop_bookkeeping(module);
     dissolve_aliases(module);
     name_all(module);
+    let thread_locals = thread_locals::take(module);
     for global in ir::functions(module).into_iter().chain(ir::globals(module)) {
         unify(global);
     }
@@ -40,7 +42,16 @@ pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Lifecycle, Strin
     }
     run_passes(module, DROP_UNUSED)?;
     declare_imports(module);
-    Ok(listed.named())
+    Ok(Apart {
+        lifecycle: listed.named(),
+        thread_locals,
+    })
+}
+
+/// What was taken out of the program, because the host sees to it.
+pub struct Apart {
+    pub lifecycle: Lifecycle,
+    pub thread_locals: ThreadLocals,
 }
 
 /// Runs passes that need no target.

@@ -4,6 +4,7 @@
 //! the cache is there; libc would call them after all that is gone. Whoever calls `exit` is in the program, and so
 //! pinned: the handlers run right there, on top of it, and no frame is unwound.
 
+use crate::threads;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock};
 
@@ -55,6 +56,7 @@ pub fn supplied(name: &str) -> Option<*const ()> {
 ///
 /// A handler may register others, and may call `exit`: then the rest of the handlers run there.
 pub extern "C" fn exit(code: c_int) -> ! {
+    threads::run_destructors();
     run(&AT_EXIT, code);
     // SAFETY: flushes all of the program's streams; their order with what we print is the native one.
     unsafe { libc::fflush(std::ptr::null_mut()) };

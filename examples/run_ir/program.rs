@@ -2,10 +2,10 @@
 
 use crate::ir::{self, Module, Value};
 use crate::labels;
-use crate::lifecycle::Lifecycle;
-use crate::normalise::{self, DROP_UNUSED};
+use crate::normalise::{self, Apart, DROP_UNUSED};
 use crate::reading::solely_read;
 use crate::split::{self, Bitcode, Pieces};
+use crate::thread_locals;
 use inkwell::AddressSpace;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout};
@@ -35,8 +35,8 @@ pub struct Program {
     pub pieces: Pieces,
     /// Whether `main` returns its exit code; otherwise that is 0.
     pub main_returns: bool,
-    /// What runs before `main` and after it.
-    pub lifecycle: Lifecycle,
+    /// What the host sees to.
+    pub apart: Apart,
 }
 
 /// What becomes of the program's globals.
@@ -52,7 +52,7 @@ struct Fates {
 }
 
 /// Takes a normalised program apart.
-pub fn take_apart(module: Module<'_>, lifecycle: Lifecycle) -> Result<Program, String> {
+pub fn take_apart(module: Module<'_>, apart: Apart) -> Result<Program, String> {
     let fates = decide(&module);
     let main_returns = main_returns(&module);
     for name in &fates.local {
@@ -79,7 +79,7 @@ pub fn take_apart(module: Module<'_>, lifecycle: Lifecycle) -> Result<Program, S
         table: lasting,
         methods,
         main_returns,
-        lifecycle,
+        apart,
     })
 }
 
@@ -99,6 +99,10 @@ fn decide(module: &Module<'_>) -> Fates {
         .into_iter()
         .filter(|global| !global.is_declaration())
     {
+        if thread_locals::is_initial(&global.name()) {
+            lasting.insert(global.name());
+            continue;
+        }
         let goes_along = match labels.holders.contains(&global) {
             true => labels.tables.contains_key(&global),
             false => is_cheap_to_copy(module, global),
@@ -273,8 +277,8 @@ mod tests {
         let context = Context::create();
         let module = parse(&context, text.as_bytes());
         crate::load::fit_to_host(&module).unwrap();
-        let lifecycle = normalise::normalise(&module, true).unwrap();
-        take_apart(module, lifecycle).unwrap()
+        let apart = normalise::normalise(&module, true).unwrap();
+        take_apart(module, apart).unwrap()
     }
 
     /// The text of a piece, which is a module of its own.

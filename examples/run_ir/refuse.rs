@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const LIKE_C: [u32; 4] = [0, 8, 9, 78];
 
 /// libc functions whose callbacks come at any time, on any thread, or in a process without our workers.
-const FOREIGN: [(&str, &str); 11] = [
-    ("pthread_create", "threads"),
+const FOREIGN: [(&str, &str); 10] = [
     ("thrd_create", "threads"),
     ("clone", "threads"),
     ("timer_create", "threads"),
@@ -29,12 +28,11 @@ const FOREIGN: [(&str, &str); 11] = [
 ];
 
 /// Intrinsics that need more of a runtime than there is, by the start of their names.
-const INTRINSICS: [(&str, &str); 10] = [
+const INTRINSICS: [(&str, &str); 9] = [
     ("llvm.eh.sjlj.", "exception handling by setjmp"),
     ("llvm.eh.unwind.init", "unwinders"),
     ("llvm.eh.return.", "unwinders"),
     ("llvm.coro.", "coroutines"),
-    ("llvm.threadlocal.", "thread-local variables"),
     ("llvm.localescape", "structured exception handling"),
     ("llvm.localrecover", "structured exception handling"),
     ("llvm.experimental.gc.", "garbage collection"),
@@ -108,8 +106,9 @@ fn module_level(module: &Module<'_>, refusal: &mut Refusal) {
 
 fn variable(global: Value<'_>, refusal: &mut Refusal) {
     // SAFETY: a global variable.
-    if unsafe { LLVMIsThreadLocal(global.raw()) } != 0 {
-        refusal.add("thread-local variables", global.name());
+    if unsafe { LLVMIsThreadLocal(global.raw()) } != 0 && global.is_declaration() {
+        refusal.add("thread-local variables of other modules", global.name());
+        return;
     }
     if global.is_declaration() && !global.name().starts_with("llvm.") {
         unresolved(global, refusal);

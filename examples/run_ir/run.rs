@@ -1,26 +1,18 @@
 //! Starts the program in a cache of its own, and sees it to its end.
 
 use crate::frontend::{Key, ProgramFrontend, Source};
-use crate::lifecycle::Lifecycle;
 use crate::options::{Options, PolicyName};
-use crate::process;
+use crate::{process, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
-use inkpot::{Cache, Error, Guard, OptLevel, Stress};
+use inkpot::{BoxError, Cache, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
 use std::convert::Infallible;
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 use std::sync::Arc;
 
-/// How a program begins and ends.
-pub struct Start {
-    pub lifecycle: Lifecycle,
-    /// Whether `main` returns its exit code.
-    pub main_returns: bool,
-}
-
 /// Runs the program, and ends with it; comes back only if it could not be started.
-pub fn run(source: &Arc<Source>, options: &Options, start: &Start) -> Result<Infallible, Error> {
+pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxError> {
     native_signals();
     let cache = build(source, options)?;
     source.set_cache(cache.clone());
@@ -32,13 +24,16 @@ pub fn run(source: &Arc<Source>, options: &Options, start: &Start) -> Result<Inf
     // One guard for the whole run. The program's frames stand on it, and so do its exit handlers.
     let mut guard = participant.pin();
     place_globals(source, &cache, &mut guard)?;
+    thread_locals::place(&source.apart.thread_locals, |name| source.address(name))?;
     let (argc, argv) = arguments(options);
     // SAFETY: the environment that the program would find natively.
     let envp = unsafe { environ }.cast_const().cast();
+    let lifecycle = &source.apart.lifecycle;
     // They run after all that the program registers.
-    for name in start.lifecycle.destructors.iter().rev() {
+    for name in lifecycle.destructors.iter().rev() {
         process::after_all(address(source, &cache, name)?);
     }
+    threads::begin(cache.clone());
     let mut call = |name: &str| -> Result<c_int, Error> {
         let code = address(source, &cache, name)?;
         if let Some(key) = source.key(name) {
@@ -49,12 +44,12 @@ pub fn run(source: &Arc<Source>, options: &Options, start: &Start) -> Result<Inf
         // SAFETY: a function of C, of at most these parameters, called by a pinned thread.
         Ok(unsafe { run_ir_call(code, argc, argv, envp) })
     };
-    for name in &start.lifecycle.constructors {
+    for name in &lifecycle.constructors {
         call(name)?;
     }
     let code = call("main")?;
     // Not by returning: that would unpin the thread before the program's exit handlers run.
-    process::exit(if start.main_returns { code } else { 0 })
+    process::exit(if source.main_returns { code } else { 0 })
 }
 
 /// The address of a function, as the program sees it.
@@ -96,6 +91,10 @@ global_asm!(
 fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     let mut builder = Cache::builder(ProgramFrontend(source.clone()))
         .name("run_ir")
+        .import(
+            thread_locals::RUNTIME,
+            thread_locals::address as extern "C" fn(u64) -> *mut u8 as *const (),
+        )
         .opt_level(match options.opt {
             0 => OptLevel::O0,
             1 => OptLevel::O1,

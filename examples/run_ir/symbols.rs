@@ -1,6 +1,6 @@
 //! Names that the program does not define: libc's, libm's, and what `run_ir` supplies in their place.
 
-use crate::process;
+use crate::{process, threads};
 use std::ffi::{CStr, CString, c_void};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,7 +9,9 @@ const LIBRARIES: [&CStr; 3] = [c"libc.so.6", c"libm.so.6", c"libgcc_s.so.1"];
 
 /// The address of a symbol of the C libraries.
 pub fn find(name: &str) -> Option<*const ()> {
-    process::supplied(name).or_else(|| library_symbol(name))
+    process::supplied(name)
+        .or_else(|| threads::supplied(name))
+        .or_else(|| library_symbol(name))
 }
 
 /// Adds a shared library to those that names are looked up in.

@@ -99,7 +99,7 @@ pub(super) unsafe fn list(
     values
 }
 
-unsafe fn users_of(value: LLVMValueRef) -> Vec<LLVMValueRef> {
+pub(super) unsafe fn users_of(value: LLVMValueRef) -> Vec<LLVMValueRef> {
     // SAFETY: the caller has a live value; the list is copied before anything is changed.
     unsafe {
         let mut seen = HashSet::new();
@@ -118,7 +118,7 @@ unsafe fn users_of(value: LLVMValueRef) -> Vec<LLVMValueRef> {
 
 /// Whether `user` is a constant that nothing uses, such as what was in a list that is gone: LLVM
 /// keeps constants for as long as what they refer to.
-unsafe fn is_dead(user: LLVMValueRef) -> bool {
+pub(super) unsafe fn is_dead(user: LLVMValueRef) -> bool {
     // SAFETY: a live user of a live value, and its users.
     unsafe {
         !LLVMIsAConstant(user).is_null()

@@ -11,6 +11,7 @@ mod context;
 mod heap;
 mod lower;
 mod machine;
+mod threads;
 mod unit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

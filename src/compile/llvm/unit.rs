@@ -2,6 +2,7 @@
 
 use std::ptr;
 
+use inkwell::AddressSpace;
 use inkwell::context::Context;
 use inkwell::llvm_sys::LLVMAttributeFunctionIndex;
 use inkwell::llvm_sys::LLVMVisibility;
@@ -16,6 +17,7 @@ use inkwell::values::{AsValueRef, FunctionValue};
 
 use super::context::LlvmContext;
 use super::lower::{address_name, name_of, rename};
+use super::threads;
 use crate::compile::Batch;
 use crate::error::{BoxError, Error};
 use crate::method::Key;
@@ -23,7 +25,8 @@ use crate::method::Key;
 /// One method's part of a batch: what [`Frontend::emit`](crate::Frontend::emit) emits into.
 ///
 /// A method may add to the module its own function, private functions and constants, and
-/// declarations of host functions. Mutable globals, thread-locals, constructors, aliases, ifuncs
+/// declarations of host functions. Mutable globals, thread-locals (but see
+/// [`Unit::thread_locals`]), constructors, aliases, ifuncs
 /// and module-level assembly are refused with a typed error: they would be reset by eviction.
 /// So are intrinsics of other machines.
 ///
@@ -224,6 +227,33 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         };
         self.own = Some(own.as_value_ref());
         Ok(own)
+    }
+
+    /// Gives storage to the thread-local variables that the method declares (`external
+    /// thread_local`): each use of one that `number` knows becomes a call of the host function
+    /// `runtime`, a `extern "C" fn(u64) -> *mut u8`, with that number. It returns the variable's
+    /// address for the calling thread, each time the same, and must not unwind.
+    ///
+    /// To be called when the method's code is complete. A method that keeps another thread-local
+    /// is refused.
+    ///
+    /// # Errors
+    /// Where the address of such a variable stands in a constant, which all threads would share.
+    pub fn thread_locals(
+        &mut self,
+        runtime: &str,
+        number: &mut dyn FnMut(&str) -> Option<u64>,
+    ) -> Result<(), BoxError> {
+        let context = self.context();
+        let pointer = context.ptr_type(AddressSpace::default());
+        let runtime = self.import(
+            runtime,
+            pointer.fn_type(&[context.i64_type().into()], false),
+        );
+        threads::lower(self.module, runtime.as_value_ref(), number).map_err(|message| {
+            self.give_up(message.clone());
+            message.into()
+        })
     }
 
     /// Says that the method means its mutable globals. They live in the generation's memory,

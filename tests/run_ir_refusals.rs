@@ -100,7 +100,9 @@ fn all_reasons_at_once() {
     let folder = scratch("reasons");
     let all: Vec<&str> = REFUSED
         .iter()
-        .filter(|(name, ..)| ["extern_threads", "constructors", "unresolved", "assembly"].contains(name))
+        .filter(|(name, ..)| {
+            ["extern_threads", "constructors", "unresolved", "assembly"].contains(name)
+        })
         .map(|(_, text, _)| *text)
         .collect();
     let (code, said) = refuse(&folder, "all", &all.join("\n"));

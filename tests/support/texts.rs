@@ -74,6 +74,11 @@ impl Frontend for Texts {
             unit.allow_data();
         }
         unit.adopt(&bitcode, "self", callee)?;
+        // `@local.N` is the thread-local number N.
+        if self.text(key).is_some_and(|text| text.contains("@local.")) {
+            let number = &mut |name: &str| name.strip_prefix("local.")?.parse().ok();
+            unit.thread_locals("host_local", number)?;
+        }
         Ok(())
     }
 }

@@ -15,7 +15,8 @@ use std::mem;
 
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::{Error, LinkError};
-use crate::link::{self, LinkedFunction, Object, Place, Span, unwind};
+use crate::link::unwind::{self, Registered};
+use crate::link::{self, LinkedFunction, Object, Place, Span};
 
 /// Bytes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,10 +48,11 @@ struct Area {
 struct Series {
     /// The address of that run.
     text: u64,
-    /// Addresses of the tables that are registered each by itself, by ascending address of code.
-    parts: Vec<u64>,
-    /// The tables that are registered as one.
-    whole: Option<unwind::Whole>,
+    /// The tables, by ascending address of code: each registered by itself until they are one.
+    /// What libgcc noted of them stays as long as the code.
+    parts: Vec<Registered>,
+    /// The tables, registered as one.
+    whole: Option<Registered>,
 }
 
 /// A generation's memory. Released by [`Region::release`]; dropping one leaves its memory
@@ -241,9 +243,9 @@ impl Region {
             }
             // SAFETY: the linker validated the table and ended it; it stays mapped, and is not
             // written again, until `release` has deregistered it.
-            unsafe { unwind::register(table) };
+            let part = unsafe { unwind::register(table) };
             let series = self.tables.last_mut().expect("this one, or one before");
-            series.parts.push(table);
+            series.parts.push(part);
         }
         self.section_bytes += object.section_bytes();
         Ok(Added {
@@ -258,10 +260,7 @@ impl Region {
         for series in self.tables.iter_mut().filter(|s| s.parts.len() > 1) {
             // SAFETY: the parts are registered, nobody else's code lies between theirs, and all
             // of them stay as they are until `release`.
-            series.whole = unsafe { unwind::replace(&series.parts) };
-            if series.whole.is_some() {
-                series.parts.clear();
-            }
+            series.whole = unsafe { unwind::replace(&mut series.parts) };
         }
     }
 
@@ -275,11 +274,11 @@ impl Region {
             // SAFETY: registered by `add` or `seal`, and not deregistered since; no thread is in
             // the code.
             unsafe {
-                if let Some(whole) = series.whole {
+                if let Some(mut whole) = series.whole {
                     whole.deregister();
                 }
-                for table in series.parts.into_iter().rev() {
-                    unwind::deregister(table);
+                for mut part in series.parts.into_iter().rev() {
+                    part.deregister();
                 }
             }
         }

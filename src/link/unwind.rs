@@ -2,19 +2,26 @@
 //!
 //! A Rust panic, a C++ exception or a backtrace walks through jitted frames only
 //! if the unwinder finds their description. libgcc takes tables in the form of
-//! `.eh_frame` by `__register_frame`, and gives none back but by
-//! `__deregister_frame`, before the memory goes.
+//! `.eh_frame` by `__register_frame_info`, and gives none back but by
+//! `__deregister_frame_info`, before the memory goes.
 //!
 //! # One table out of many
 //!
 //! Each batch is registered before its code is published. Registered tables
 //! make finding one slower, so when a generation is sealed, its batches' tables
-//! become one. libgcc takes such a [`Whole`] as a list of tables, by
-//! `__register_frame_table`; the tables themselves stay as they are. They must:
+//! become one. libgcc takes a list of tables, by
+//! `__register_frame_info_table`; the tables themselves stay as they are. They must:
 //! whoever unwinds may be reading them. libgcc counts a table's records, makes
 //! room for as many, and walks over them again; one that grows in between (by
 //! writing over the zeros that end it, say) makes it write beyond that room,
 //! and abort.
+//!
+//! What libgcc notes of a table must stay as well ([`Registered`]), longer than
+//! it is registered: when libgcc (before 13) has found a record, it gives up its
+//! lock, and then reads there how addresses are encoded. Who has found one is
+//! inside the code that it describes, so the note goes when the code goes.
+//! (`__register_frame` and `__deregister_frame` would allocate it and free it at
+//! once.)
 //!
 //! # Replacing the parts by the whole
 //!
@@ -37,12 +44,30 @@ pub(crate) const END: usize = 8;
 /// Alignment of tables.
 pub(crate) const ALIGN: u64 = 8;
 
+/// Room for libgcc's `struct object`, which has six or seven words.
+type Note = [u64; 16];
+
 unsafe extern "C" {
-    fn __register_frame(table: *const u8);
-    fn __register_frame_table(tables: *const u64);
-    fn __deregister_frame(table: *const u8);
+    fn __register_frame_info(table: *const u8, note: *mut Note);
+    fn __register_frame_info_table(tables: *const u64, note: *mut Note);
+    fn __deregister_frame_info(table: *const u8) -> *mut Note;
     fn _Unwind_Find_FDE(pc: *const u8, bases: *mut [usize; 3]) -> *const u8;
 }
+
+/// A table, or several as one, that libgcc knows or has known. To be dropped when no thread can
+/// be inside the code any more; dropped while it is registered it leaks.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    /// By which libgcc knows it: the table, or the list.
+    begin: *const u8,
+    /// The tables of a whole, and a zero; empty for a single one.
+    list: *mut [u64],
+    note: *mut Note,
+    registered: bool,
+}
+
+// SAFETY: libgcc takes its own lock, from whichever thread it is called.
+unsafe impl Send for Registered {}
 
 /// Registers the table at an address.
 ///
@@ -52,70 +77,80 @@ unsafe extern "C" {
 /// unchanged until it is deregistered. No other
 /// registered table may begin at the same address, and where
 /// [`tables_are_trees`], none may cover the same code.
-pub(crate) unsafe fn register(address: u64) {
-    // SAFETY: the caller's promise.
-    unsafe { __register_frame(address as *const u8) }
+pub(crate) unsafe fn register(address: u64) -> Registered {
+    let registered = Registered {
+        begin: address as *const u8,
+        list: Box::into_raw(Box::default()),
+        note: Box::into_raw(Box::default()),
+        registered: true,
+    };
+    // SAFETY: the caller's promise; the note lives until `Registered` is dropped, which does not
+    // free it while it is registered.
+    unsafe { __register_frame_info(registered.begin, registered.note) };
+    registered
 }
 
-/// Removes the table at an address.
+/// Registers several tables as one, in the place of each by itself. Their code must ascend as they
+/// do here. Does nothing where that cannot be done: the parts are registered still, and must be
+/// deregistered one by one.
 ///
 /// # Safety
 ///
-/// It must be registered, and no thread may be inside code that only this table
-/// describes and still unwind.
-pub(crate) unsafe fn deregister(address: u64) {
-    // SAFETY: the caller's promise.
-    unsafe { __deregister_frame(address as *const u8) }
-}
-
-/// Several tables, registered as one.
-#[derive(Debug)]
-pub(crate) struct Whole {
-    /// Their addresses, and a zero: libgcc reads the list, and knows the whole by its address.
-    tables: Box<[u64]>,
-}
-
-impl Whole {
-    /// Removes it.
-    ///
-    /// # Safety
-    ///
-    /// As for [`deregister`].
-    pub(crate) unsafe fn deregister(self) {
-        // SAFETY: registered by `replace` under this address; the caller's promise.
-        unsafe { __deregister_frame(self.tables.as_ptr().cast()) }
-    }
-}
-
-/// Registers the tables at these addresses as one, in the place of each by itself. Their code must
-/// ascend as they do here. Does nothing where that cannot be done: the parts are registered still,
-/// and must be deregistered one by one.
-///
-/// # Safety
-///
-/// They must be registered, nobody else's code may lie between theirs, and they must stay readable
-/// and unchanged until the whole is deregistered.
-pub(crate) unsafe fn replace(parts: &[u64]) -> Option<Whole> {
+/// Nobody else's code may lie between theirs, and they must stay readable and unchanged until the
+/// whole is deregistered.
+pub(crate) unsafe fn replace(parts: &mut [Registered]) -> Option<Registered> {
     if tables_are_trees() {
         return None;
     }
-    let mut tables: Vec<u64> = parts.iter().copied().chain([0]).collect();
+    let tables = parts.iter().map(|part| part.begin as u64);
+    let mut tables: Vec<u64> = tables.chain([0]).collect();
     // libgcc takes a list for empty, when asked to remove it, by the lower half of its first word.
     // One address at most is such a one, and the order of the list does not matter.
     let first = tables.iter().position(|&table| table as u32 != 0)?;
     tables.swap(0, first);
-    let whole = Whole {
-        tables: tables.into(),
+    let list = Box::into_raw(tables.into_boxed_slice());
+    let whole = Registered {
+        begin: list.cast::<u64>().cast(),
+        list,
+        note: Box::into_raw(Box::default()),
+        registered: true,
     };
-    // SAFETY: the caller's promise; the list lives until it is deregistered, since dropping a
-    // `Whole` without that is left to nobody. Overlapping tables are fine in a list.
+    // SAFETY: the caller's promise; list and note live as `Registered` does. Overlapping tables
+    // are fine in a list.
     unsafe {
-        __register_frame_table(whole.tables.as_ptr());
-        for &part in parts {
-            deregister(part);
+        __register_frame_info_table(whole.begin.cast(), whole.note);
+        for part in parts {
+            part.deregister();
         }
     }
     Some(whole)
+}
+
+impl Registered {
+    /// Removes it, if that has not been done.
+    ///
+    /// # Safety
+    ///
+    /// No thread may be inside code that only this describes and still unwind.
+    pub(crate) unsafe fn deregister(&mut self) {
+        if std::mem::take(&mut self.registered) {
+            // SAFETY: it is registered under this address; the caller's promise.
+            unsafe { __deregister_frame_info(self.begin) };
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if !self.registered {
+            // SAFETY: both came from boxes; libgcc has forgotten them, and whoever drops this
+            // knows that no thread reads them any more.
+            unsafe {
+                drop(Box::from_raw(self.list));
+                drop(Box::from_raw(self.note));
+            }
+        }
+    }
 }
 
 /// Whether the unwinder keeps tables by the code that they cover, so that no two
@@ -148,11 +183,11 @@ fn reads_late() -> bool {
     // at registration. Writes are volatile, since the unwinder reads behind the
     // compiler's back. `bases` has the size of libgcc's `dwarf_eh_bases`.
     unsafe {
-        __register_frame(address.cast());
+        let mut probe = register(address as u64);
         address.add(start).write_volatile(second);
         let found = _Unwind_Find_FDE((second + 1) as *const u8, &raw mut bases);
         address.add(start).write_volatile(first);
-        __deregister_frame(address.cast());
+        probe.deregister();
         !found.is_null()
     }
 }

@@ -311,12 +311,12 @@ fn cleanups_run_when_a_panic_passes() {
         let (mut calm, mut thrown) = (5, 0);
         // SAFETY: the table is sound, and removed before its memory goes.
         let result = unsafe {
-            unwind::register(table);
+            let mut table = unwind::register(table);
             assert_eq!(guarded(throws, &mut calm), 6);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 guarded(throws, &mut thrown)
             }));
-            unwind::deregister(table);
+            table.deregister();
             result
         };
         let payload = result.expect_err("it passes through");

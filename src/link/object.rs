@@ -16,7 +16,8 @@
 //! ```
 //!
 //! Sections stand in their area in the order of the file, each at its own
-//! alignment (text at 16 at least). Sections to merge (`SHF_MERGE`) are placed
+//! alignment (text at 16 at least); empty ones that something refers to come last,
+//! and take a byte. Sections to merge (`SHF_MERGE`) are placed
 //! as they are: merging is a saving, not a duty. `.data.rel.ro` and the
 //! references to personality functions are writable only for those who must
 //! relocate them while the program runs; here they are constants.
@@ -31,7 +32,7 @@ use object::read::elf::{FileHeader, Rela, SectionHeader};
 
 use super::error::LinkError;
 use super::frames::Frames;
-use super::sections::{Home, Layout, Section, SectionTable, parse_sections};
+use super::sections::{Home, Layout, Section, SectionTable, parse_sections, place_empty};
 use super::symbols::{Definition, Function, Symbol, parse_functions, parse_symbols};
 use super::x86_64::{self, Wants};
 use super::{Needs, unwind};
@@ -94,6 +95,8 @@ impl<'d> Object<'d> {
             symbols.len(),
         )?;
         check_frame_relocations(&frames, &relocations)?;
+        let referred = referred_sections(&symbols, &functions, &relocations);
+        place_empty(&mut sections, referred, &mut layout)?;
         let mut object = Self {
             sections,
             symbols,
@@ -264,6 +267,22 @@ fn parse_relocations<'d>(
         relocations.push(Relocations { section, all });
     }
     Ok(relocations)
+}
+
+/// The sections that relocations refer to, and those with functions.
+fn referred_sections(
+    symbols: &[Symbol<'_>],
+    functions: &[Function<'_>],
+    relocations: &[Relocations<'_>],
+) -> impl Iterator<Item = usize> {
+    let all = relocations.iter().flat_map(|one| one.all);
+    let referred = all.filter_map(|relocation| {
+        match symbols[relocation.r_sym(Le, false) as usize].definition {
+            Definition::In { section, .. } => Some(section),
+            _ => None,
+        }
+    });
+    referred.chain(functions.iter().map(|function| function.section))
 }
 
 /// Whether field and symbol of a relocation exist.

@@ -38,6 +38,7 @@ pub(super) struct Section<'d> {
     /// Where it stands in its area.
     pub offset: u64,
     pub size: u64,
+    pub align: u64,
     /// Its contents: empty for `.bss`.
     pub bytes: &'d [u8],
 }
@@ -45,6 +46,18 @@ pub(super) struct Section<'d> {
 impl Section<'_> {
     pub fn is_loaded(&self) -> bool {
         !matches!(self.home, Home::Thread | Home::Nowhere)
+    }
+
+    /// Gives it a place of `size` bytes.
+    fn place(&mut self, size: u64, layout: &mut Layout) -> Result<(), LinkError> {
+        self.offset = match self.home {
+            Home::Text => layout.text.grow(size, self.align.max(x86_64::CODE_ALIGN)),
+            Home::Constants => layout.constants.grow(size, self.align),
+            Home::Data => layout.data.grow(size, self.align),
+            // Placed when its records are known.
+            Home::Unwind | Home::Thread | Home::Nowhere => Ok(0),
+        }?;
+        Ok(())
     }
 }
 
@@ -87,18 +100,19 @@ pub(super) fn parse_sections<'d>(
             home,
             offset: 0,
             size: header.sh_size(Le),
+            align: 1,
             bytes: &[],
         };
         if section.is_loaded() {
-            place_section(bytes, header, &mut section, layout)?;
+            read_section(bytes, header, &mut section, layout)?;
         }
         sections.push(section);
     }
     Ok(sections)
 }
 
-/// Gives a loaded section its contents and its place.
-fn place_section<'d>(
+/// Gives a loaded section its contents and, unless it is empty, its place.
+fn read_section<'d>(
     bytes: &'d [u8],
     header: &elf::SectionHeader64<Le>,
     section: &mut Section<'d>,
@@ -107,19 +121,27 @@ fn place_section<'d>(
     if header.sh_type(Le) != elf::SHT_NOBITS {
         section.bytes = header.data(Le, bytes).map_err(malformed)?;
     }
-    let align = alignment(section.name, header.sh_addralign(Le))?;
-    if section.size == 0 {
-        return Ok(());
+    section.align = alignment(section.name, header.sh_addralign(Le))?;
+    if section.size > 0 {
+        section.place(section.size, layout)?;
     }
-    section.offset = match section.home {
-        Home::Text => layout
-            .text
-            .grow(section.size, align.max(x86_64::CODE_ALIGN)),
-        Home::Constants => layout.constants.grow(section.size, align),
-        Home::Data => layout.data.grow(section.size, align),
-        // Placed when its records are known.
-        Home::Unwind | Home::Thread | Home::Nowhere => Ok(0),
-    }?;
+    Ok(())
+}
+
+/// Gives a place to those sections that are empty, and that something refers to: one byte, as an
+/// area of no bytes has no address. Constants and functions may have no bytes, too.
+pub(super) fn place_empty(
+    sections: &mut [Section<'_>],
+    referred: impl Iterator<Item = usize>,
+    layout: &mut Layout,
+) -> Result<(), LinkError> {
+    let mut placed = vec![false; sections.len()];
+    for index in referred {
+        let section = &mut sections[index];
+        if section.size == 0 && !std::mem::replace(&mut placed[index], true) {
+            section.place(1, layout)?;
+        }
+    }
     Ok(())
 }
 

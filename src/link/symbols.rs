@@ -135,7 +135,7 @@ fn define<'d>(
             let align = alignment("COMMON", value)?;
             layout
                 .data
-                .grow(symbol.st_size(Le), align)
+                .grow(symbol.st_size(Le).max(1), align)
                 .map(Definition::Common)
         }
         other => Err(LinkError::malformed(format!(

@@ -348,3 +348,42 @@ fn what_contradicts_itself() {
     object.part(Part::new(".rodata", ALLOC, &[0; 8]).align(24));
     malformed(&object.finish());
 }
+
+/// An area of no bytes would have no address, and what refers to it would be out of range.
+#[test]
+fn what_is_empty_has_an_address_if_something_refers_to_it() {
+    let mut object = Assembler::default();
+    let empty = object.symbol("empty", 3, 2, 0, 0);
+    let nothing = object.symbol("nothing", 1, 3, 0, 0);
+    let end = object.symbol("end", 1, 5, 8, 0);
+    let code = Part::text(&[0x90; 24])
+        .at(0, elf::R_X86_64_PC32, empty, -4)
+        .at(4, elf::R_X86_64_PC32, nothing, -4)
+        .at(8, elf::R_X86_64_64, empty, 0)
+        .at(16, elf::R_X86_64_64, end, 0);
+    object.part(code);
+    object.part(Part::new(".rodata", ALLOC, &[]).align(64));
+    object.part(Part::new(".data", ALLOC | WRITE, &[]));
+    object.part(Part::new(".rodata.unused", ALLOC, &[]).align(4096));
+    object.part(Part::new(".rodata.cst8", ALLOC, &[1; 8]).align(8));
+    let bytes = object.finish();
+    let (linked, memory) = link_at(&bytes, NEAR, &[]);
+    assert_eq!((linked.used.constants, linked.used.data), (64 + 1, 1));
+    let text = memory.text();
+    assert_eq!(text[8..16], (NEAR.constants + 64).to_le_bytes());
+    assert_eq!(text[16..24], (NEAR.constants + 8).to_le_bytes());
+    let distance = |to: u64, from: u64| (to.wrapping_sub(NEAR.text + from) as i32).to_le_bytes();
+    assert_eq!(text[..4], distance(NEAR.constants + 64, 4));
+    assert_eq!(text[4..8], distance(NEAR.data, 8));
+}
+
+#[test]
+fn a_function_of_no_bytes_has_an_address() {
+    let mut object = Assembler::default();
+    object.function("f", 1, 0, 0);
+    object.part(Part::text(&[]));
+    let (linked, memory) = link_at(&object.finish(), NEAR, &[]);
+    assert_eq!(linked.functions[0].address, NEAR.text);
+    assert!(memory.text().len() > 1, "a byte, and the padding");
+    assert!(memory.text().iter().all(|&byte| byte == 0xCC));
+}

@@ -63,7 +63,8 @@ pub struct Batch<'b, K: Key> {
     pub(crate) failed: Vec<Option<Error>>,
     pub(crate) callees: Vec<Arc<Method<K>>>,
     pub(crate) table: &'b Arc<Table<K>>,
-    pub(crate) context_bytes: u64,
+    /// What the context grew by; below zero if it shrank, or was charged too much before.
+    pub(crate) context_bytes: i64,
     pub(crate) phases: Phases,
 }
 
@@ -146,7 +147,12 @@ impl<'b, K: Key> Batch<'b, K> {
 
     /// The context has grown by this many bytes.
     pub fn charge_context(&mut self, bytes: u64) {
-        self.context_bytes += bytes;
+        self.correct_context(bytes as i64);
+    }
+
+    /// [`Batch::charge_context`], or the opposite.
+    pub(crate) fn correct_context(&mut self, bytes: i64) {
+        self.context_bytes = self.context_bytes.saturating_add(bytes);
     }
 }
 
@@ -211,7 +217,7 @@ impl<K: Key, B: Backend<K>> ErasedBackend<K> for B {
             .downcast_mut()
             .expect("contexts come from this backend's `open`");
         let object = Backend::compile(self, inner, batch);
-        context.bytes += batch.context_bytes;
+        context.bytes = context.bytes.saturating_add_signed(batch.context_bytes);
         object
     }
 

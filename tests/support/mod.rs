@@ -202,6 +202,10 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    pub fn close(&self) {
+        *self.open.lock().unwrap() = false;
+    }
+
     /// How many have ever come to it.
     pub fn came(&self) -> usize {
         *self.waiting.lock().unwrap()

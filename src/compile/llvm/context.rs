@@ -24,6 +24,8 @@ pub(crate) struct LlvmContext {
     context: Context,
     /// The context's handler points to it, so it is boxed, and dropped last.
     diagnostics: Box<Diagnostics>,
+    /// Bytes that it takes, as measured.
+    pub(super) bytes: i64,
 }
 
 // SAFETY: a context and all that belongs to it may be used by any one thread at a time; the value
@@ -39,6 +41,7 @@ impl LlvmContext {
             prelude,
             context,
             diagnostics: Box::default(),
+            bytes: 0,
         };
         new.listen();
         new

@@ -1,19 +1,28 @@
 //! What a context costs: measured by the allocator, not guessed from a count.
 //!
-//! LLVM has no way to ask a context for its size, so the allocator is asked before and after.
-//! With other threads allocating at the same time a single difference says little; the
-//! differences of many compilations say much. Every measured difference is compared with what
-//! the earlier ones predict from the size of the object, and one that is far off (another
-//! thread's allocation) is replaced by the prediction.
+//! LLVM has no way to ask a context for its size, so the allocator is asked before and after. With
+//! other threads allocating at the same time a single difference says little; their sum says much,
+//! since what others take they give back: so differences below zero count as well. One that is far
+//! off from what the earlier ones predict, by the size of the object, is another thread's, and is
+//! replaced by the prediction.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the C heap in use, in all arenas.
-pub(super) fn in_use() -> u64 {
+pub(super) fn in_use() -> i64 {
     // SAFETY: no preconditions; it takes the allocator's own locks.
     let info = unsafe { libc::mallinfo2() };
-    (info.uordblks + info.hblkhd) as u64
+    (info.uordblks + info.hblkhd) as i64
+}
+
+/// A copy of `bytes` whose capacity is what the heap in use grows by. What is smaller may come from
+/// the store that the allocator keeps for each thread, which counts as in use all the time.
+pub(super) fn measurable(bytes: &[u8]) -> Vec<u8> {
+    const LARGEST_IN_STORE: usize = 1032;
+    let mut copy = Vec::with_capacity(bytes.len().max(2 * LARGEST_IN_STORE));
+    copy.extend_from_slice(bytes);
+    copy
 }
 
 /// Turns measured differences into charges.
@@ -23,85 +32,110 @@ pub(super) struct Gauge(Mutex<Samples>);
 #[derive(Default)]
 struct Samples {
     /// Bytes of heap for a context with its prelude, as measured lately.
-    opened: VecDeque<u64>,
+    opened: VecDeque<i64>,
     /// Bytes of heap for each KiB of object, as measured lately.
-    growth: VecDeque<u64>,
+    growth: VecDeque<i64>,
 }
 
 /// Samples that are remembered of each kind.
 const REMEMBERED: usize = 31;
-/// A difference up to this many times the prediction, or this many bytes, is believed.
-const BELIEVED_FACTOR: u64 = 4;
-const BELIEVED_BYTES: u64 = 256 << 10;
+/// A difference is believed that is not further from the prediction than so many times the
+/// prediction, or this many bytes.
+const BELIEVED_FACTOR: i64 = 3;
+const BELIEVED_BYTES: i64 = 256 << 10;
 
 impl Gauge {
     fn lock(&self) -> std::sync::MutexGuard<'_, Samples> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The charge for a context that was opened while the heap grew by `measured` (as a
-    /// difference that may have gone below zero).
-    pub(super) fn opened(&self, measured: u64) -> u64 {
+    /// The bytes of a context that was opened while the heap grew by `measured`.
+    pub(super) fn opened(&self, measured: i64) -> i64 {
         let mut samples = self.lock();
-        let measured = (measured as i64).max(0) as u64;
         remember(&mut samples.opened, measured);
-        believe(measured, median(&samples.opened))
+        believe(measured, median(&samples.opened), 0).max(0)
     }
 
-    /// The charge for a compilation of an object of `work` bytes.
-    pub(super) fn grown(&self, measured: u64, work: u64) -> u64 {
+    /// What a context of `size` bytes grew by in the compilation of an object of `work` bytes.
+    pub(super) fn grown(&self, measured: i64, work: u64, size: i64) -> i64 {
         let mut samples = self.lock();
-        let measured = (measured as i64).max(0) as u64;
-        if let Some(per_kib) = (measured * 1024).checked_div(work) {
+        let work = work as i64;
+        if let Some(per_kib) = measured.saturating_mul(1024).checked_div(work) {
             remember(&mut samples.growth, per_kib);
         }
-        let predicted = median(&samples.growth).saturating_mul(work) / 1024;
-        believe(measured, predicted)
+        let predicted = median(&samples.growth).max(0).saturating_mul(work) / 1024;
+        believe(measured, predicted, size)
     }
 }
 
-fn remember(samples: &mut VecDeque<u64>, sample: u64) {
+fn remember(samples: &mut VecDeque<i64>, sample: i64) {
     samples.push_back(sample);
     if samples.len() > REMEMBERED {
         samples.pop_front();
     }
 }
 
-fn median(samples: &VecDeque<u64>) -> u64 {
-    let mut sorted: Vec<u64> = samples.iter().copied().collect();
+fn median(samples: &VecDeque<i64>) -> i64 {
+    let mut sorted: Vec<i64> = samples.iter().copied().collect();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
-fn believe(measured: u64, predicted: u64) -> u64 {
-    let most = (predicted * BELIEVED_FACTOR).max(predicted + BELIEVED_BYTES);
-    if measured > most { predicted } else { measured }
+/// A context's tables double when they are full: it may grow by its own size at once.
+fn believe(measured: i64, predicted: i64, size: i64) -> i64 {
+    let by_factor = predicted.saturating_mul(BELIEVED_FACTOR);
+    let tolerance = by_factor.max(BELIEVED_BYTES).max(size);
+    if measured.saturating_sub(predicted).saturating_abs() > tolerance {
+        predicted
+    } else {
+        measured
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_neighbours_allocation_is_not_charged() {
+    const KIB: i64 = 1 << 10;
+
+    fn gauge() -> Gauge {
         let gauge = Gauge::default();
         for _ in 0..20 {
-            assert_eq!(gauge.grown(10 << 10, 2048), 10 << 10);
+            assert_eq!(gauge.grown(10 * KIB, 2048, 100 * KIB), 10 * KIB);
         }
-        assert_eq!(
-            gauge.grown(1 << 30, 2048),
-            10 << 10,
-            "another thread took a GiB"
-        );
-        assert_eq!(
-            gauge.grown((-5000i64) as u64, 2048),
-            0,
-            "another thread freed"
-        );
-        assert_eq!(
-            gauge.grown(20 << 10, 2048),
-            20 << 10,
-            "a large batch is believed"
-        );
+        gauge
+    }
+
+    #[test]
+    fn a_neighbours_allocation_is_not_charged() {
+        let gauge = gauge();
+        let size = 100 * KIB;
+        assert_eq!(gauge.grown(1 << 30, 2048, size), 10 * KIB, "taken");
+        assert_eq!(gauge.grown(-1 << 30, 2048, size), 10 * KIB, "given back");
+        assert_eq!(gauge.grown(20 * KIB, 2048, size), 20 * KIB, "a large batch");
+    }
+
+    #[test]
+    fn small_allocations_of_neighbours_cancel_out() {
+        let gauge = gauge();
+        let of_neighbours = [70 * KIB, -30 * KIB, -50 * KIB, 10 * KIB];
+        let charges = of_neighbours.map(|n| gauge.grown(10 * KIB + n, 2048, 100 * KIB));
+        assert_eq!(charges.iter().sum::<i64>(), 40 * KIB);
+    }
+
+    #[test]
+    fn a_table_that_doubles_is_charged() {
+        let gauge = gauge();
+        assert_eq!(gauge.grown(5000 * KIB, 2048, 6000 * KIB), 5000 * KIB);
+        assert_eq!(gauge.grown(5000 * KIB, 2048, 3000 * KIB), 10 * KIB);
+    }
+
+    #[test]
+    fn an_opened_context_never_costs_less_than_nothing() {
+        let gauge = Gauge::default();
+        assert_eq!(gauge.opened(10 * KIB), 10 * KIB);
+        assert_eq!(gauge.opened(-20 * KIB), 0);
+        assert_eq!(gauge.opened(11 * KIB), 11 * KIB);
+        assert_eq!(gauge.opened(1 << 30), 11 * KIB);
     }
 }

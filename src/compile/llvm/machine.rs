@@ -11,7 +11,7 @@ use inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
 };
 
-use super::heap::Gauge;
+use super::heap::{self, Gauge};
 use crate::error::Error;
 
 /// How much LLVM optimises: the pipelines `default<O0>` to `default<O3>`, and the code
@@ -221,7 +221,7 @@ impl Machine {
     pub(super) fn generate(&self, module: &Module<'_>) -> Result<Vec<u8>, Error> {
         self.inner
             .write_to_memory_buffer(module, FileType::Object)
-            .map(|object| object.as_slice().to_vec())
+            .map(|object| heap::measurable(object.as_slice()))
             .map_err(|e| Error::Codegen {
                 method: "a batch".to_owned(),
                 message: e.to_string(),

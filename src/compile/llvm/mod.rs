@@ -232,7 +232,7 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
 
     fn open(&self) -> Result<(LlvmContext, u64), Error> {
         let before = heap::in_use();
-        let context = LlvmContext::new();
+        let mut context = LlvmContext::new();
         let prelude = |context: &LlvmContext| {
             context.with_prelude(|llvm, module| {
                 self.machines.describe(module);
@@ -244,10 +244,9 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
         };
         prelude(&context).map_err(|message| Error::Prelude { message })?;
         context.listen();
-        let bytes = self
-            .machines
-            .gauge()
-            .opened(heap::in_use().wrapping_sub(before));
+        let gauge = self.machines.gauge();
+        context.bytes = gauge.opened(heap::in_use() - before);
+        let bytes = context.bytes as u64;
         Ok((context, bytes))
     }
 
@@ -258,10 +257,13 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
     ) -> Result<Vec<u8>, Error> {
         let before = heap::in_use();
         let object = self.compile_module(context, batch);
-        let kept = object.as_ref().map_or(0, |o| o.capacity() as u64);
-        let grown = heap::in_use().wrapping_sub(before).wrapping_sub(kept);
-        let work = object.as_ref().map_or(0, |o| o.len() as u64);
-        batch.charge_context(self.machines.gauge().grown(grown, work));
+        let (kept, work) = object
+            .as_ref()
+            .map_or((0, 0), |o| (o.capacity() as i64, o.len() as u64));
+        let measured = heap::in_use() - before - kept;
+        let grown = self.machines.gauge().grown(measured, work, context.bytes);
+        context.bytes += grown;
+        batch.correct_context(grown);
         object
     }
 

@@ -236,6 +236,11 @@ impl<K: Key> Core<K> {
         self.bell.ring();
     }
 
+    /// Contexts that wait for the reclaimer to dispose of them.
+    pub(crate) fn released_contexts(&self) -> usize {
+        lock(&self.released_contexts).len()
+    }
+
     /// Waits for a grace period that begins now.
     pub(crate) fn wait_for_grace(&self, patience: Option<Duration>) -> Result<(), Error> {
         self.check_fork()?;

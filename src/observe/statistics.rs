@@ -82,7 +82,7 @@ pub struct Statistics {
     pub generations_fallow: u64,
     /// Generations freed so far.
     pub generations_recycled: u64,
-    /// Contexts alive: of generations, and spare.
+    /// Contexts alive: of generations, spare, and released at sealing but not yet disposed of.
     pub contexts: u64,
 
     /// Bytes by what they are for.
@@ -132,7 +132,8 @@ pub struct Statistics {
     pub probations: u64,
     /// Methods that came back from probation.
     pub relinks: u64,
-    /// Methods invalidated, whether they had code or not.
+    /// Methods invalidated, whether they had code or not: each counts every time, and a key that
+    /// nobody has mentioned does not.
     pub invalidations: u64,
     /// Where compile workers spent their time.
     pub compile_time: CompileTime,
@@ -175,6 +176,7 @@ impl Statistics {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         reclaim.bury_dead_participants();
         self.generations_fallow = reclaim.fallow() as u64;
+        self.contexts = core.released_contexts() as u64;
         self.grace_oldest = reclaim.oldest().unwrap_or_default();
         let mut ages = reclaim.ages().to_vec();
         ages.sort_unstable();

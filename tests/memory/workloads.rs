@@ -23,8 +23,6 @@ pub enum Kind {
     Gate,
 }
 
-pub const KINDS: [Kind; 4] = [Kind::Tiny, Kind::Medium, Kind::Constants, Kind::Types];
-
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key {
     pub kind: Kind,
@@ -38,7 +36,7 @@ pub struct Filler {
 }
 
 /// Different for different arguments, and never small.
-fn number(n: u32, i: u64) -> u64 {
+pub fn number(n: u32, i: u64) -> u64 {
     (u64::from(n) << 20 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 40
 }
 

@@ -16,13 +16,38 @@ pub(super) fn in_use() -> i64 {
     (info.uordblks + info.hblkhd) as i64
 }
 
-/// A copy of `bytes` whose capacity is what the heap in use grows by. What is smaller may come from
-/// the store that the allocator keeps for each thread, which counts as in use all the time.
+/// The largest piece that the allocator keeps for a thread when it is freed.
+const LARGEST_IN_STORE: usize = 1032;
+
+/// Fills the calling thread's store of freed pieces. What is in there counts as in use: if it were
+/// full at one time and not at another, the difference would look like a context's. A compilation
+/// leaves it full, and until the next one its worker takes from it what lists and records need.
+pub(super) fn fill_store() {
+    const KEPT_OF_EACH_SIZE: usize = 7;
+    let sizes = (24..=LARGEST_IN_STORE).step_by(16);
+    let wanted = sizes.flat_map(|size| [size; KEPT_OF_EACH_SIZE]);
+    let mut pieces = [std::ptr::null_mut(); LARGEST_IN_STORE.div_ceil(16) * KEPT_OF_EACH_SIZE];
+    for (piece, size) in pieces.iter_mut().zip(wanted) {
+        // SAFETY: no preconditions.
+        *piece = unsafe { libc::malloc(size) };
+    }
+    for piece in pieces {
+        // SAFETY: allocated above, or null.
+        unsafe { libc::free(piece) };
+    }
+}
+
+/// A copy of `bytes` by whose capacity the heap in use grows: it is too large to come out of the
+/// thread's store.
 pub(super) fn measurable(bytes: &[u8]) -> Vec<u8> {
-    const LARGEST_IN_STORE: usize = 1032;
     let mut copy = Vec::with_capacity(bytes.len().max(2 * LARGEST_IN_STORE));
     copy.extend_from_slice(bytes);
     copy
+}
+
+/// What a [`measurable`] copy takes, with the allocator's own header and rounding.
+pub(super) fn taken_by(copy: &Vec<u8>) -> i64 {
+    copy.capacity() as i64 + 16
 }
 
 /// Turns measured differences into charges.

@@ -255,11 +255,12 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
         context: &mut LlvmContext,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
+        heap::fill_store();
         let before = heap::in_use();
         let object = self.compile_module(context, batch);
         let (kept, work) = object
             .as_ref()
-            .map_or((0, 0), |o| (o.capacity() as i64, o.len() as u64));
+            .map_or((0, 0), |o| (heap::taken_by(o), o.len() as u64));
         let measured = heap::in_use() - before - kept;
         let grown = self.machines.gauge().grown(measured, work, context.bytes);
         context.bytes += grown;

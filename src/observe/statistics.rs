@@ -236,7 +236,7 @@ impl Statistics {
             link: counters.link,
             overhead: counters.overhead,
         };
-        self.contexts = ledger.contexts();
+        self.contexts += ledger.contexts();
     }
 
     fn add_memory<K: Key>(&mut self, core: &Core<K>) {

@@ -5,10 +5,14 @@
 
 #![allow(dead_code)]
 
+#[path = "../examples/run_ir/frontend.rs"]
+mod frontend;
 #[path = "../examples/run_ir/ir.rs"]
 mod ir;
 #[path = "../examples/run_ir/labels.rs"]
 mod labels;
+#[path = "../examples/run_ir/lifecycle.rs"]
+mod lifecycle;
 #[path = "../examples/run_ir/load.rs"]
 mod load;
 #[path = "../examples/run_ir/normalise.rs"]
@@ -27,3 +31,7 @@ mod refuse;
 mod split;
 #[path = "../examples/run_ir/symbols.rs"]
 mod symbols;
+#[path = "../examples/run_ir/thread_locals.rs"]
+mod thread_locals;
+#[path = "../examples/run_ir/threads.rs"]
+mod threads;

@@ -55,7 +55,10 @@ fn check(filling: &Filling) {
         charge as f64 / cost as f64,
         charged as f64 / grown as f64,
     );
-    assert!((charge - cost).abs() <= cost / 4, "contexts: {filling:?}");
+    // A measurement of the allocator's is off by its own header and rounding, each time.
+    let rounding = 80 * filling.methods.div_ceil(filling.batch) as i64;
+    let tolerance = cost / 4 + rounding;
+    assert!((charge - cost).abs() <= tolerance, "contexts: {filling:?}");
     assert!((charged - grown).abs() <= grown / 4, "all: {filling:?}");
 }
 

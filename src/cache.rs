@@ -207,6 +207,12 @@ impl<K: Key> Cache<K> {
         core.ring_if_dead();
     }
 
+    /// Whether an address lies in the cache's own memory: code, thunks, constants, cells, or where
+    /// these may come to lie. Arithmetic alone: it may be asked in a signal handler.
+    pub fn contains(&self, address: *const ()) -> bool {
+        self.life.core.space.contains(address as u64)
+    }
+
     /// Everything a person needs to trust the promises. Takes the cache's lock for a moment.
     pub fn statistics(&self) -> Statistics {
         Statistics::of(&self.life.core)

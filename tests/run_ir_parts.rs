@@ -27,8 +27,12 @@ mod program;
 mod reading;
 #[path = "../examples/run_ir/refuse.rs"]
 mod refuse;
+#[path = "../examples/run_ir/signals.rs"]
+mod signals;
 #[path = "../examples/run_ir/split.rs"]
 mod split;
+#[path = "../examples/run_ir/stubs.rs"]
+mod stubs;
 #[path = "../examples/run_ir/symbols.rs"]
 mod symbols;
 #[path = "../examples/run_ir/thread_locals.rs"]

@@ -64,9 +64,9 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ),
     (
         "signals",
-        "declare ptr @signal(i32, ptr)\ndefine void @handler(i32 %s) {\n ret void\n}
-         define ptr @installs() {\n %a = call ptr @signal(i32 2, ptr @handler)\n ret ptr %a\n}",
-        &["signal", "installs"],
+        "declare ptr @sigset(i32, ptr)\ndefine void @handler(i32 %s) {\n ret void\n}
+         define ptr @installs() {\n %a = call ptr @sigset(i32 2, ptr @handler)\n ret ptr %a\n}",
+        &["sigset", "installs"],
     ),
     ("machine", "target triple = \"aarch64-unknown-linux-gnu\"", &["triple", "aarch64-unknown-linux-gnu"]),
     ("windows", "target triple = \"x86_64-pc-windows-msvc\"", &["triple", "x86_64-pc-windows-msvc"]),

@@ -3,8 +3,8 @@
 use crate::normalise::Apart;
 use crate::program::{GLOBALS, Program};
 use crate::split::{Bitcode, Pieces};
-use crate::symbols;
 use crate::thread_locals::RUNTIME;
+use crate::{signals, stubs, symbols};
 use inkpot::{BoxError, Cache, Frontend, Unit};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -26,6 +26,9 @@ pub struct Source {
     pieces: Mutex<Pieces>,
     /// Where the thread-local variables are in each thread's block.
     offsets: HashMap<String, u64>,
+    /// The host's functions. Looked up before the program starts: a thread of the program's may hold the dynamic
+    /// linker's lock while it waits for a compilation.
+    imports: HashMap<String, usize>,
     /// What the host sees to.
     pub apart: Apart,
     /// Whether `main` returns its exit code.
@@ -51,6 +54,7 @@ impl Source {
                 .iter()
                 .map(|variable| (variable.name.clone(), variable.offset))
                 .collect(),
+            imports: imports(&program.apart.imports),
             apart: program.apart,
             main_returns: program.main_returns,
             addresses: OnceLock::new(),
@@ -133,6 +137,23 @@ impl Frontend for ProgramFrontend {
         self.0
             .address(symbol)
             .or_else(|| self.0.key(symbol).and_then(method))
+            .or_else(|| Some(*self.0.imports.get(symbol)? as *const ()))
             .or_else(|| symbols::find(symbol))
     }
+}
+
+/// Where the host's functions are; behind stubs if the program handles signals.
+fn imports(names: &[String]) -> HashMap<String, usize> {
+    let handles_signals = names.iter().any(|name| signals::sets_handlers(name));
+    let found = |name: &String| {
+        let own = signals::supplied(name).filter(|_| handles_signals);
+        let address = own.or_else(|| symbols::find(name))?;
+        Some((name.clone(), address as usize))
+    };
+    let (names, targets): (Vec<_>, Vec<_>) = names.iter().filter_map(found).unzip();
+    let targets = match handles_signals {
+        true => stubs::before(targets),
+        false => targets,
+    };
+    names.into_iter().zip(targets).collect()
 }

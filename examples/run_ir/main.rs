@@ -15,6 +15,7 @@
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`] makes the program's threads participants;
+//! - [`signals`] runs its signal handlers, where that can be done, with the help of [`stubs`];
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
 mod frontend;
@@ -29,7 +30,9 @@ mod program;
 mod reading;
 mod refuse;
 mod run;
+mod signals;
 mod split;
+mod stubs;
 mod symbols;
 mod thread_locals;
 mod threads;

@@ -41,10 +41,11 @@ pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Apart, String> {
         unify_function(function, optimise);
     }
     run_passes(module, DROP_UNUSED)?;
-    declare_imports(module);
+    let imports = declare_imports(module);
     Ok(Apart {
         lifecycle: listed.named(),
         thread_locals,
+        imports,
     })
 }
 
@@ -52,6 +53,8 @@ pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Apart, String> {
 pub struct Apart {
     pub lifecycle: Lifecycle,
     pub thread_locals: ThreadLocals,
+    /// Functions that the program calls, or takes the address of, and does not define.
+    pub imports: Vec<String>,
 }
 
 /// Runs passes that need no target.
@@ -168,8 +171,9 @@ fn unify_function(function: Value<'_>, optimise: bool) {
     }
 }
 
-/// See [`ir::declare_like`]: code must not expect libc within 2 GiB.
-fn declare_imports(module: &Module<'_>) {
+/// See [`ir::declare_like`]: code must not expect libc within 2 GiB. Returns the names of the functions.
+fn declare_imports(module: &Module<'_>) -> Vec<String> {
+    let mut imports = Vec::new();
     for global in ir::functions(module).into_iter().chain(ir::globals(module)) {
         let name = global.name();
         if global.is_declaration() && !name.starts_with("llvm.") {
@@ -178,6 +182,10 @@ fn declare_imports(module: &Module<'_>) {
             // SAFETY: all uses have been taken over; the list was collected before, and no one holds a copy.
             unsafe { global.delete() };
             anew.set_name(&name);
+            if anew.is_function() {
+                imports.push(name);
+            }
         }
     }
+    imports
 }

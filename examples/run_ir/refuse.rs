@@ -21,10 +21,10 @@ const FOREIGN: [(&str, &str); 10] = [
     ("mq_notify", "threads"),
     ("fork", "child processes that share the program's code"),
     ("_Fork", "child processes that share the program's code"),
-    ("sigaction", "signal handlers"),
-    ("sigvec", "signal handlers"),
-    ("sigset", "signal handlers"),
-    ("bsd_signal", "signal handlers"),
+    ("sigvec", "signal handlers of old"),
+    ("sigset", "signal handlers of old"),
+    ("sysv_signal", "signal handlers of old"),
+    ("__sysv_signal", "signal handlers of old"),
 ];
 
 /// Intrinsics that need more of a runtime than there is, by the start of their names.
@@ -136,27 +136,9 @@ fn declaration(function: Value<'_>, refusal: &mut Refusal) {
     }
     if let Some((_, reason)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
         refusal.add(format!("{reason} ({name})"), places(function).join(", "));
-    } else if name == "signal" && !function.users().into_iter().all(ignores_or_resets) {
-        refusal.add("signal handlers (signal)", places(function).join(", "));
     } else {
         unresolved(function, refusal);
     }
-}
-
-/// Whether a use of `signal` asks for SIG_DFL or SIG_IGN, which are no functions of the program.
-fn ignores_or_resets(user: Value<'_>) -> bool {
-    user.opcode() == Some(LLVMOpcode::LLVMCall)
-        && user.operand(1).is_some_and(|handler| {
-            // SAFETY: any value may be asked whether it is null; the operand of `inttoptr` is an integer.
-            unsafe {
-                LLVMIsNull(handler.raw()) != 0
-                    || handler.opcode() == Some(LLVMOpcode::LLVMIntToPtr)
-                        && handler.operand(0).is_some_and(|number| {
-                            !LLVMIsAConstantInt(number.raw()).is_null()
-                                && LLVMConstIntGetZExtValue(number.raw()) <= 1
-                        })
-            }
-        })
 }
 
 fn unresolved(global: Value<'_>, refusal: &mut Refusal) {

@@ -2,7 +2,7 @@
 
 use crate::frontend::{Key, ProgramFrontend, Source};
 use crate::options::{Options, PolicyName};
-use crate::{process, thread_locals, threads};
+use crate::{process, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
 use inkpot::{BoxError, Cache, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Runs the program, and ends with it; comes back only if it could not be started.
 pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxError> {
     native_signals();
-    let cache = build(source, options)?;
+    let cache = signals::blocked(|| build(source, options))?;
     source.set_cache(cache.clone());
     if options.stats {
         let cache = cache.clone();
@@ -34,6 +34,7 @@ pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxErr
         process::after_all(address(source, &cache, name)?);
     }
     threads::begin(cache.clone());
+    signals::begin(cache.clone());
     let mut call = |name: &str| -> Result<c_int, Error> {
         let code = address(source, &cache, name)?;
         if let Some(key) = source.key(name) {

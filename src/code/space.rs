@@ -163,6 +163,12 @@ impl CodeSpace {
         self.stripe(kind).base
     }
 
+    /// Whether an address lies in the reservation.
+    pub(crate) fn contains(&self, address: u64) -> bool {
+        let base = self.reservation.base();
+        (base..base + self.reservation.len()).contains(&address)
+    }
+
     /// Bytes that slots for `bytes` take.
     pub(crate) fn slots_for(&self, kind: Kind, bytes: u64) -> u64 {
         bytes.next_multiple_of(self.stripe(kind).slot)

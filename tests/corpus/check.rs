@@ -1,0 +1,197 @@
+//! Builds programs of the corpus, runs them in both ways, and compares.
+
+use crate::harness::{self, Outcome, run, run_through, scratch};
+use crate::recorded;
+use crate::table::Program;
+use std::path::{Path, PathBuf};
+
+/// `run_ir`'s exit code for a program it cannot run.
+const REFUSED: i32 = 3;
+
+/// How clang optimises what `run_ir` is given.
+const LEVELS: [&str; 3] = ["-O0", "-O1", "-O2"];
+
+/// How many combinations the short form runs.
+const FEW: usize = 3;
+
+/// `run_ir`'s settings: each level with each budget, calm and under stress.
+fn settings() -> Vec<String> {
+    let mut all = Vec::new();
+    for stress in ["", " --stress"] {
+        for budget in ["", " --code-budget 256KiB", " --code-budget 16KiB"] {
+            for opt in 0..4 {
+                all.push(format!("--opt {opt}{budget}{stress}"));
+            }
+        }
+    }
+    all
+}
+
+/// The settings of the short form for the program at `index`: calm ones and stress by turns, all levels and budgets
+/// in the course of eight programs.
+fn few(index: usize) -> Vec<String> {
+    let all = settings();
+    let half = all.len() / 2;
+    (0..FEW)
+        .map(|turn| {
+            let at = (index * 5 + turn * 7) % half;
+            all[at + (index + turn) % 2 * half].clone()
+        })
+        .collect()
+}
+
+fn set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
+}
+
+/// Checks all programs of a part, and fails with all that went wrong.
+pub fn all(programs: &[Program]) {
+    let clang = harness::clang();
+    let mut wrong = Vec::new();
+    let mut waiting = Vec::new();
+    for (index, program) in programs.iter().enumerate() {
+        let waits = program.waits_for();
+        if !waits.is_empty() {
+            waiting.push(format!("{} for {waits:?}", program.file));
+        }
+        match clang {
+            Some(clang) => with_clang(clang, program, index, &mut wrong),
+            None => without_clang(program, index, &mut wrong),
+        }
+    }
+    if !waiting.is_empty() {
+        eprintln!(
+            "only run natively, as they wait:\n  {}",
+            waiting.join("\n  ")
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The native build is the measure, and so is what was recorded.
+fn with_clang(clang: &str, program: &Program, index: usize, wrong: &mut Vec<String>) {
+    let folder = scratch(&format!("corpus-{}", program.file));
+    let soak = set("INKPOT_SOAK");
+    let levels = match soak {
+        true => LEVELS.to_vec(),
+        false => vec![LEVELS[index % LEVELS.len()]],
+    };
+    let mut last = None;
+    for level in levels {
+        let native = folder.join(format!("native{level}"));
+        build(clang, program, &native, &[level]);
+        let name = folder.join(format!("native{level}-run"));
+        let expected = run(&native, program.arguments, &name, program.input).outcome;
+        if last.as_ref().is_some_and(|last| *last != expected) {
+            wrong.push(format!("{} depends on clang's level", program.file));
+        }
+        // IR is run as it is: optimised before or not, it is compiled here.
+        let file = match program.is_ir() {
+            true => copy(program, &folder),
+            false => {
+                let bitcode = folder.join(format!("program{level}.bc"));
+                build(clang, program, &bitcode, &[level, "-c", "-emit-llvm"]);
+                bitcode
+            }
+        };
+        let settings = if soak { settings() } else { few(index) };
+        through(program, &file, level, &settings, &expected, wrong);
+        last = Some(expected);
+    }
+    let Some(expected) = last else { return };
+    if set("INKPOT_RECORD") {
+        let bitcode = folder.join("record.bc");
+        if !program.is_ir() {
+            build(
+                clang,
+                program,
+                &bitcode,
+                &["-O1", "-g0", "-c", "-emit-llvm"],
+            );
+        }
+        recorded::record(program, &expected, &bitcode);
+    }
+    let kept = recorded::outcome(program);
+    if kept != expected {
+        wrong.push(format!(
+            "{}: recorded {kept:?}, now {expected:?}: INKPOT_RECORD=1 writes it anew",
+            program.file
+        ));
+    }
+}
+
+/// What was recorded is the measure.
+fn without_clang(program: &Program, index: usize, wrong: &mut Vec<String>) {
+    let folder = scratch(&format!("corpus-{}", program.file));
+    let file = folder
+        .join("program")
+        .with_extension(if program.is_ir() { "ll" } else { "bc" });
+    std::fs::copy(recorded::runnable(program), &file).expect("what was recorded");
+    let settings = match set("INKPOT_SOAK") {
+        true => settings(),
+        false => few(index),
+    };
+    let expected = recorded::outcome(program);
+    through(program, &file, "recorded", &settings, &expected, wrong);
+}
+
+/// Runs a program under all of `settings`, if `run_ir` can do what it needs.
+fn through(
+    program: &Program,
+    file: &Path,
+    level: &str,
+    settings: &[String],
+    expected: &Outcome,
+    wrong: &mut Vec<String>,
+) {
+    if !program.waits_for().is_empty() {
+        return;
+    }
+    for setting in settings {
+        let mut flags = setting.clone();
+        for library in program.load {
+            flags.push_str(" --load ");
+            flags.push_str(library);
+        }
+        let name = format!("run{level}{}", flags.replace([' ', '/', '.'], "-"));
+        let got = run_through(&flags, file, program.arguments, &name, program.input);
+        let what = format!("{} {level}, run_ir {flags}", program.file);
+        if !program.refused.is_empty() {
+            let said = program.refused.iter().all(|word| got.stderr.contains(word));
+            if got.outcome.code != REFUSED || !said {
+                wrong.push(format!(
+                    "{what}: not refused as it should be: {}",
+                    got.stderr
+                ));
+            }
+        } else if got.outcome != *expected {
+            wrong.push(format!(
+                "{what}: {:?} instead of {expected:?}\n{}",
+                got.outcome, got.stderr
+            ));
+        }
+    }
+}
+
+fn copy(program: &Program, folder: &Path) -> PathBuf {
+    let file = folder.join("program.ll");
+    std::fs::copy(program.source(), &file).expect("the program");
+    file
+}
+
+fn build(clang: &str, program: &Program, output: &Path, flags: &[&str]) {
+    let mut all = flags.to_vec();
+    all.extend(program.flags);
+    if program.is_cpp() {
+        all.extend(["-x", "c++", "-std=c++20"]);
+    }
+    let links = !flags.contains(&"-c");
+    if links {
+        all.push("-pthread");
+    }
+    // `clang-22` compiles C++, but links it only when told to.
+    if links && (program.is_cpp() || !program.load.is_empty()) {
+        all.extend(["-Wl,--no-as-needed", "-lstdc++"]);
+    }
+    harness::compile(clang, &program.source(), output, &all);
+}

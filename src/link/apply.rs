@@ -86,13 +86,20 @@ impl<'l, 'd> Linker<'l, 'd> {
     /// Applies all relocations. Those that fail are laid at their functions'
     /// doors; if that cannot be done, the object fails.
     pub fn relocate(&mut self) -> Result<(), LinkError> {
+        self.failures.forget_discarded(self.object);
         for relocations in &self.object.relocations {
             for relocation in relocations.all {
+                let offset = relocation.r_offset(Le);
+                if self
+                    .failures
+                    .is_silenced(self.object, relocations.section, offset)
+                {
+                    continue;
+                }
                 let Err(fault) = self.apply(relocations.section, relocation) else {
                     continue;
                 };
                 let error = self.explain(relocations.section, relocation, fault);
-                let offset = relocation.r_offset(Le);
                 self.clear(relocations.section, relocation)?;
                 self.failures
                     .blame(self.object, relocations.section, offset, error)?;
@@ -109,6 +116,9 @@ impl<'l, 'd> Linker<'l, 'd> {
         let site = site(section, relocation, address);
         if symbol.thread_local && x86_64::needs_address(site.kind) {
             return Err(Fault::Unsupported);
+        }
+        if symbol.indirect && x86_64::needs_address(site.kind) {
+            return Err(Fault::Indirect);
         }
         let mut target = Target {
             address: 0,
@@ -198,6 +208,7 @@ impl<'l, 'd> Linker<'l, 'd> {
                 relocation,
             },
             Fault::Unresolved => LinkError::Unresolved { symbol, section },
+            Fault::Indirect => LinkError::indirect(&symbol),
             Fault::OutOfRange(distance) => LinkError::OutOfRange {
                 symbol,
                 section,
@@ -227,11 +238,17 @@ impl<'l, 'd> Linker<'l, 'd> {
                 });
             }
         }
+        let mut failed = self.failures.into_public(self.object);
+        let indirect =
+            self.object.symbols.iter().filter(|s| {
+                s.indirect && s.public && matches!(s.definition, Definition::In { .. })
+            });
+        failed.extend(indirect.map(|s| (s.name.to_owned(), LinkError::indirect(s.name))));
         let needs = self.object.needs();
         let slots = self.got.slots_made * SLOT;
         Ok(Linked {
             functions,
-            failed: self.failures.into_public(self.object),
+            failed,
             unwind,
             used: Used {
                 text: match needs.text.size {

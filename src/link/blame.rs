@@ -35,6 +35,40 @@ impl Failures {
         })
     }
 
+    /// Lets the records be silent whose code is in a discarded comdat group.
+    pub fn forget_discarded(&mut self, object: &Object<'_>) {
+        if !object.sections.iter().any(|section| section.discarded) {
+            return;
+        }
+        for relocations in &object.relocations {
+            let section = relocations.section;
+            let Some((_, frames)) = object.frames.iter().find(|(index, _)| *index == section)
+            else {
+                continue;
+            };
+            for relocation in relocations.all {
+                let symbol = &object.symbols[relocation.r_sym(Le, false) as usize];
+                let field = frames.field_at(relocation.r_offset(Le));
+                if let Some(field) = field
+                    && symbol.discarded
+                    && frames.is_start(field)
+                {
+                    self.records.push((section, field.record));
+                }
+            }
+        }
+    }
+
+    /// Whether an offset is in a record that is silent, and needs no relocation.
+    pub fn is_silenced(&self, object: &Object<'_>, section: usize, offset: u64) -> bool {
+        if self.records.is_empty() || object.sections[section].home != Home::Unwind {
+            return false;
+        }
+        let frames = object.frames.iter().find(|(index, _)| *index == section);
+        let field = frames.and_then(|(_, frames)| frames.field_at(offset));
+        field.is_some_and(|field| self.records.contains(&(section, field.record)))
+    }
+
     /// The public functions that failed.
     pub fn into_public(self, object: &Object<'_>) -> Vec<(String, LinkError)> {
         let named = |(index, error): (usize, LinkError)| {

@@ -70,7 +70,8 @@ pub enum LinkError {
     },
 
     /// A symbol that cannot be honoured wherever it is used: an indirect
-    /// function (`STT_GNU_IFUNC`).
+    /// function (`STT_GNU_IFUNC`). Its address is what its resolver returns, and
+    /// nothing of an object can be run while it is being linked.
     #[error("unsupported symbol `{symbol}`: {why}")]
     UnsupportedSymbol {
         /// The symbol's name.
@@ -106,6 +107,13 @@ pub enum LinkError {
 impl LinkError {
     pub(super) fn malformed(what: impl Into<String>) -> Self {
         Self::Malformed { what: what.into() }
+    }
+
+    pub(super) fn indirect(symbol: &str) -> Self {
+        Self::UnsupportedSymbol {
+            symbol: symbol.to_owned(),
+            why: "an indirect function (STT_GNU_IFUNC)".to_owned(),
+        }
     }
 
     pub(super) fn section(section: &str, why: impl Into<String>) -> Self {

@@ -157,6 +157,12 @@ impl Frames {
         index.ok().map(|index| &self.fields[index])
     }
 
+    /// Whether a field says where a function starts.
+    pub fn is_start(&self, field: &Field) -> bool {
+        let index = self.fdes.binary_search_by_key(&field.record, |f| f.offset);
+        index.is_ok_and(|index| self.fdes[index].start_at == field.offset)
+    }
+
     fn field(&mut self, offset: usize, width: usize, record: usize) {
         self.fields.push(Field {
             offset,

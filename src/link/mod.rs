@@ -45,6 +45,7 @@ mod apply;
 mod blame;
 mod error;
 mod frames;
+mod groups;
 mod object;
 pub(crate) mod runtime;
 mod sections;

@@ -35,7 +35,7 @@ use super::frames::Frames;
 use super::sections::{Home, Layout, Section, SectionTable, parse_sections, place_empty};
 use super::symbols::{Definition, Function, Symbol, parse_functions, parse_symbols};
 use super::x86_64::{self, Wants};
-use super::{Needs, unwind};
+use super::{Needs, groups, unwind};
 
 pub(super) type Header = elf::FileHeader64<Le>;
 pub(super) type Relocation = elf::Rela64<Le>;
@@ -83,7 +83,8 @@ impl<'d> Object<'d> {
             .symbols(endian, bytes, elf::SHT_SYMTAB)
             .map_err(malformed)?;
         let mut layout = Layout::default();
-        let mut sections = parse_sections(bytes, &table, &mut layout)?;
+        let discarded = groups::discarded(bytes, &table, &elf_symbols)?;
+        let mut sections = parse_sections(bytes, &table, &discarded, &mut layout)?;
         let frames = parse_frames(&mut sections, &mut layout)?;
         let symbols = parse_symbols(&elf_symbols, &sections, &mut layout)?;
         let functions = parse_functions(&elf_symbols, &symbols, &sections)?;

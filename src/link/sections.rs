@@ -35,6 +35,8 @@ pub(super) enum Home {
 pub(super) struct Section<'d> {
     pub name: &'d str,
     pub home: Home,
+    /// Of a comdat group that another one stands for.
+    pub discarded: bool,
     /// Where it stands in its area.
     pub offset: u64,
     pub size: u64,
@@ -88,16 +90,22 @@ impl Area {
 pub(super) fn parse_sections<'d>(
     bytes: &'d [u8],
     table: &SectionTable<'d>,
+    discarded: &[bool],
     layout: &mut Layout,
 ) -> Result<Vec<Section<'d>>, LinkError> {
     let mut sections = Vec::with_capacity(table.len());
-    for header in table.iter() {
+    for (index, header) in table.iter().enumerate() {
         let name = table.section_name(Le, header).map_err(malformed)?;
         let name = text(name)?;
-        let home = home(name, header)?;
+        let discarded = discarded.get(index).is_some_and(|&discarded| discarded);
+        let home = match discarded {
+            true => Home::Nowhere,
+            false => home(name, header)?,
+        };
         let mut section = Section {
             name,
             home,
+            discarded,
             offset: 0,
             size: header.sh_size(Le),
             align: 1,

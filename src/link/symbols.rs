@@ -1,5 +1,7 @@
 //! The symbols of an object, and the functions among them.
 
+use std::collections::HashMap;
+
 use object::LittleEndian as Le;
 use object::elf;
 use object::read::elf::{Sym, SymbolTable};
@@ -28,6 +30,12 @@ pub(super) struct Symbol<'d> {
     pub definition: Definition,
     pub size: u64,
     pub thread_local: bool,
+    /// Its address is what a function says that would have to be run first.
+    pub indirect: bool,
+    /// Others may refer to it by name.
+    pub public: bool,
+    /// It was defined in a comdat group that another one stands for.
+    pub discarded: bool,
 }
 
 /// A function that the object defines.
@@ -65,6 +73,9 @@ pub(super) fn parse_symbols<'d>(
             definition: Definition::Absolute(0),
             size: 0,
             thread_local: false,
+            indirect: false,
+            public: false,
+            discarded: false,
         });
     }
     for (index, symbol) in table.iter().enumerate() {
@@ -78,20 +89,44 @@ pub(super) fn parse_symbols<'d>(
             }
             thread_local |= sections[section].home == Home::Thread;
         }
-        if kind == elf::STT_GNU_IFUNC {
-            return Err(LinkError::UnsupportedSymbol {
-                symbol: name.to_owned(),
-                why: "an indirect function (STT_GNU_IFUNC)".to_owned(),
-            });
-        }
+        let discarded = match definition {
+            Definition::In { section, .. } => sections[section].discarded,
+            _ => false,
+        };
         symbols.push(Symbol {
             name,
             definition,
             size: symbol.st_size(Le),
             thread_local,
+            indirect: kind == elf::STT_GNU_IFUNC,
+            public: index != 0 && symbol.st_bind() != elf::STB_LOCAL,
+            discarded,
         });
     }
+    if symbols.iter().any(|symbol| symbol.discarded) {
+        redirect(table, &mut symbols);
+    }
     Ok(symbols)
+}
+
+/// Makes the public symbols of discarded groups those of the groups that are kept.
+fn redirect(table: &SymbolTable<'_, Header>, symbols: &mut [Symbol<'_>]) {
+    let defined = |symbol: &&Symbol<'_>| {
+        let elsewhere = matches!(symbol.definition, Definition::Undefined { .. });
+        symbol.public && !symbol.discarded && !elsewhere
+    };
+    let kept: HashMap<&str, (Definition, u64)> = symbols
+        .iter()
+        .filter(defined)
+        .map(|symbol| (symbol.name, (symbol.definition, symbol.size)))
+        .collect();
+    for (entry, symbol) in table.iter().zip(symbols) {
+        if symbol.public && symbol.discarded {
+            let weak = entry.st_bind() == elf::STB_WEAK;
+            let nowhere = (Definition::Undefined { weak }, 0);
+            (symbol.definition, symbol.size) = kept.get(symbol.name).copied().unwrap_or(nowhere);
+        }
+    }
 }
 
 /// Where a symbol is defined; makes room for a common one.
@@ -159,7 +194,7 @@ pub(super) fn parse_functions<'d>(
             continue;
         };
         let home = &sections[section];
-        if entry.st_type() != elf::STT_FUNC || home.home != Home::Text {
+        if entry.st_type() != elf::STT_FUNC || home.home != Home::Text || symbol.discarded {
             continue;
         }
         match offset.checked_add(symbol.size) {
@@ -169,7 +204,7 @@ pub(super) fn parse_functions<'d>(
                 start: offset,
                 end,
                 reach: end,
-                public: entry.st_bind() != elf::STB_LOCAL,
+                public: symbol.public,
             }),
             _ => {
                 return Err(LinkError::malformed(format!(

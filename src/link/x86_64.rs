@@ -105,6 +105,7 @@ pub(super) enum Fault {
     OutOfRange(i128),
     Malformed(&'static str),
     Unresolved,
+    Indirect,
 }
 
 /// Bytes to write.
@@ -211,6 +212,8 @@ pub(super) fn width(kind: RelocationType) -> Option<usize> {
         | elf::R_X86_64_GOTPCRELX
         | elf::R_X86_64_REX_GOTPCRELX
         | elf::R_X86_64_CODE_4_GOTPCRELX
+        | elf::R_X86_64_CODE_5_GOTPCRELX
+        | elf::R_X86_64_CODE_6_GOTPCRELX
         | elf::R_X86_64_SIZE32 => 4,
         elf::R_X86_64_64
         | elf::R_X86_64_PC64
@@ -238,6 +241,8 @@ pub(super) fn is_relative(kind: RelocationType) -> bool {
             | elf::R_X86_64_GOTPCRELX
             | elf::R_X86_64_REX_GOTPCRELX
             | elf::R_X86_64_CODE_4_GOTPCRELX
+            | elf::R_X86_64_CODE_5_GOTPCRELX
+            | elf::R_X86_64_CODE_6_GOTPCRELX
     )
 }
 
@@ -264,7 +269,9 @@ pub(super) fn wants(site: &Site<'_>) -> Wants {
         | elf::R_X86_64_GOTPCREL64
         | elf::R_X86_64_GOTPCRELX
         | elf::R_X86_64_REX_GOTPCRELX
-        | elf::R_X86_64_CODE_4_GOTPCRELX => Wants::Slot,
+        | elf::R_X86_64_CODE_4_GOTPCRELX
+        | elf::R_X86_64_CODE_5_GOTPCRELX
+        | elf::R_X86_64_CODE_6_GOTPCRELX => Wants::Slot,
         elf::R_X86_64_GOTPC32
         | elf::R_X86_64_GOTPC64
         | elf::R_X86_64_GOTOFF64
@@ -316,9 +323,13 @@ pub(super) fn patch(
             let slot = i128::from(tables.slot()?);
             whole(slot - i128::from(tables.got()) + a)
         }
-        elf::R_X86_64_GOTPCREL => signed(i128::from(tables.slot()?) + a - p, 4)?,
+        // The last three have prefixes (REX2, EVEX) under which nothing is relaxed.
+        elf::R_X86_64_GOTPCREL
+        | elf::R_X86_64_CODE_4_GOTPCRELX
+        | elf::R_X86_64_CODE_5_GOTPCRELX
+        | elf::R_X86_64_CODE_6_GOTPCRELX => signed(i128::from(tables.slot()?) + a - p, 4)?,
         elf::R_X86_64_GOTPCREL64 => whole(i128::from(tables.slot()?) + a - p),
-        elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX | elf::R_X86_64_CODE_4_GOTPCRELX => {
+        elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
             match relax(site, target.address) {
                 Some(patch) => patch,
                 None => signed(i128::from(tables.slot()?) + a - p, 4)?,
@@ -374,7 +385,6 @@ fn relax(site: &Site<'_>, target: u64) -> Option<Patch> {
             _ => return None,
         },
         elf::R_X86_64_GOTPCRELX => None,
-        // The prefix of the extended registers: load from the slot.
         _ => return None,
     };
     // Only [rip + disp32] is relaxed.

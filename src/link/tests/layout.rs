@@ -196,16 +196,28 @@ fn areas_have_a_limit() {
     );
 }
 
+/// By name, and with them who uses them; nobody else.
 #[test]
 fn indirect_functions_are_refused() {
-    let mut object = Assembler::default();
-    let text = object.part(Part::text(&[0xC3]));
-    object.symbol("chosen", GLOBAL | 10, text, 0, 1);
-    let result = Object::parse(&object.finish()).map(|_| ());
-    let Err(LinkError::UnsupportedSymbol { symbol, .. }) = result else {
-        panic!("{result:?}");
-    };
-    assert_eq!(symbol, "chosen");
+    for kind in [
+        elf::R_X86_64_PLT32,
+        elf::R_X86_64_GOTPCREL,
+        elf::R_X86_64_64,
+    ] {
+        let mut object = Assembler::default();
+        let text = object.part(Part::text(&[0xC3; 48]).at(20, kind, 1, -4));
+        object.symbol("chosen", GLOBAL | 10, text, 0, 1);
+        object.symbol("private", 10, text, 0, 1);
+        object.function("resolver", text, 0, 1);
+        object.function("caller", text, 16, 16);
+        object.function("other", text, 32, 16);
+        let (linked, _) = link_at(&object.finish(), NEAR, &[]);
+        let names: Vec<&str> = linked.functions.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["resolver", "other"]);
+        let indirect = LinkError::indirect("chosen");
+        let failed = ["caller", "chosen"].map(|name| (name.to_owned(), indirect.clone()));
+        assert_eq!(linked.failed, failed);
+    }
 }
 
 /// Thread-local variables are refused where they are used, whatever the form.

@@ -3,7 +3,9 @@
 
 mod damaged;
 mod faults;
+mod groups;
 mod layout;
+mod models;
 mod real;
 mod records;
 mod relaxation;
@@ -11,6 +13,10 @@ mod relocations;
 mod unwinding;
 
 use ::object::elf::{self, RelocationType};
+use inkwell::OptimizationLevel;
+use inkwell::targets::{
+    CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetTriple,
+};
 
 use super::{Area, LinkError, Linked, Needs, Object, Place, Span, link};
 
@@ -33,6 +39,8 @@ pub(super) struct Part {
     pub bytes: Vec<u8>,
     /// Of `.bss`, instead of bytes.
     pub size: u64,
+    /// Of a group: the symbol that it goes by.
+    pub signature: u32,
     /// Offset, type, symbol, addend.
     pub relocations: Vec<(u64, RelocationType, u32, i64)>,
 }
@@ -46,12 +54,23 @@ impl Part {
             align: 1,
             bytes: bytes.to_vec(),
             size: 0,
+            signature: 0,
             relocations: Vec::new(),
         }
     }
 
     pub fn text(bytes: &[u8]) -> Self {
         Self::new(".text", ALLOC | EXEC, bytes)
+    }
+
+    /// A comdat group of these sections.
+    pub fn comdat(signature: u32, members: &[u16]) -> Self {
+        let words = std::iter::once(1).chain(members.iter().map(|&m| u32::from(m)));
+        let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        let mut part = Self::new(".group", 0, &bytes).align(4);
+        part.kind = elf::SHT_GROUP.0;
+        part.signature = signature;
+        part
     }
 
     pub fn align(mut self, align: u64) -> Self {
@@ -101,16 +120,12 @@ impl Assembler {
             let at = append(&mut out, &part.bytes, part.align);
             let size = part.size + part.bytes.len() as u64;
             let name = string(&mut names, part.name);
-            headers.push([
-                name,
-                part.kind.into(),
-                part.flags,
-                at,
-                size,
-                0,
-                part.align,
-                0,
-            ]);
+            let link = match part.signature {
+                0 => 0,
+                signature => symtab | u64::from(signature) << 32,
+            };
+            let kind = part.kind.into();
+            headers.push([name, kind, part.flags, at, size, link, part.align, 0]);
         }
         let mut strings = vec![0u8];
         let mut symbols = vec![0u8; 24];
@@ -298,6 +313,15 @@ pub(super) struct Executable {
 impl Executable {
     /// Room for an object, or for several.
     pub fn new(needs: &Needs) -> Self {
+        Self::with(needs, 0)
+    }
+
+    /// The same below 2 GiB, for code that is compiled for there.
+    pub fn low(needs: &Needs) -> Self {
+        Self::with(needs, libc::MAP_32BIT)
+    }
+
+    fn with(needs: &Needs, flags: i32) -> Self {
         let sizes = [&needs.text, &needs.constants, &needs.data, &needs.unwind];
         let sizes = sizes.map(|area| area.size as usize);
         let mut areas = [(0, 0); 4];
@@ -312,7 +336,7 @@ impl Executable {
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
                 -1,
                 0,
             )
@@ -360,10 +384,17 @@ impl Drop for Executable {
 }
 
 /// What LLVM makes of textual IR, as inkpot has it made: PIC, small.
-pub(super) fn compile(ir: &str, level: inkwell::OptimizationLevel) -> Vec<u8> {
-    use inkwell::targets::{
-        CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetTriple,
-    };
+pub(super) fn compile(ir: &str, level: OptimizationLevel) -> Vec<u8> {
+    compile_for(ir, level, RelocMode::PIC, CodeModel::Small)
+}
+
+/// What LLVM makes of textual IR.
+pub(super) fn compile_for(
+    ir: &str,
+    level: OptimizationLevel,
+    mode: RelocMode,
+    model: CodeModel,
+) -> Vec<u8> {
     Target::initialize_x86(&InitializationConfig::default());
     let context = inkwell::context::Context::create();
     let buffer =
@@ -372,14 +403,7 @@ pub(super) fn compile(ir: &str, level: inkwell::OptimizationLevel) -> Vec<u8> {
     let triple = TargetTriple::create("x86_64-unknown-linux-gnu");
     let target = Target::from_triple(&triple).expect("x86");
     let machine = target
-        .create_target_machine(
-            &triple,
-            "x86-64",
-            "",
-            level,
-            RelocMode::PIC,
-            CodeModel::Small,
-        )
+        .create_target_machine(&triple, "x86-64", "", level, mode, model)
         .expect("a target machine");
     module.set_triple(&triple);
     let object = machine

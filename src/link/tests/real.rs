@@ -6,21 +6,29 @@ use super::{Executable, compile, unwinding};
 use crate::link::{Linked, Object, link, runtime, unwind};
 
 /// Links an object into executable memory; `resolve` comes before the runtime.
-fn load(object: &[u8], known: &[(&str, u64)]) -> (Linked, Executable) {
+pub(super) fn load(object: &[u8], known: &[(&str, u64)]) -> (Linked, Executable) {
     let object = Object::parse(object).expect("parses");
-    let mut memory = Executable::new(object.needs());
+    let memory = Executable::new(object.needs());
+    load_into(&object, memory, known)
+}
+
+pub(super) fn load_into(
+    object: &Object<'_>,
+    mut memory: Executable,
+    known: &[(&str, u64)],
+) -> (Linked, Executable) {
     let mut resolve = |name: &str| {
         let found = known.iter().find(|(known, _)| *known == name);
         found
             .map(|(_, address)| *address)
             .or_else(|| runtime::lookup(name).map(|address| address as u64))
     };
-    let linked = link(&object, memory.place(), &mut resolve).expect("links");
+    let linked = link(object, memory.place(), &mut resolve).expect("links");
     memory.seal();
     (linked, memory)
 }
 
-fn address(linked: &Linked, name: &str) -> u64 {
+pub(super) fn address(linked: &Linked, name: &str) -> u64 {
     let found = linked.functions.iter().find(|f| f.name == name);
     found.expect("a function of that name").address
 }
@@ -28,11 +36,12 @@ fn address(linked: &Linked, name: &str) -> u64 {
 /// The function of a name, with the type that its IR gives it.
 macro_rules! function {
     ($linked:expr, $name:literal, $($type:tt)+) => {{
-        let address = address(&$linked, $name) as *const ();
+        let address = $crate::link::tests::real::address(&$linked, $name) as *const ();
         // SAFETY: the IR of the test declares the function so.
         unsafe { std::mem::transmute::<*const (), unsafe extern "C" $($type)+>(address) }
     }};
 }
+pub(super) use function;
 
 const LEVELS: [OptimizationLevel; 2] = [O0, Aggressive];
 

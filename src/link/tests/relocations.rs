@@ -158,6 +158,16 @@ fn slots() {
             4,
             NEAR.constants + 8 - P - 16 + 3,
         ),
+        (
+            elf::R_X86_64_CODE_5_GOTPCRELX,
+            4,
+            NEAR.constants + 8 - P - 16 + 3,
+        ),
+        (
+            elf::R_X86_64_CODE_6_GOTPCRELX,
+            4,
+            NEAR.constants + 8 - P - 16 + 3,
+        ),
     ];
     for (kind, width, expected) in kinds {
         let mut object = Assembler::default();
@@ -224,6 +234,12 @@ fn kinds_that_are_refused() {
         (elf::R_X86_64_TLSDESC, "TLSDESC"),
         (elf::R_X86_64_IRELATIVE, "IRELATIVE"),
         (elf::R_X86_64_CODE_4_GOTTPOFF, "CODE_4_GOTTPOFF"),
+        (elf::R_X86_64_CODE_5_GOTTPOFF, "CODE_5_GOTTPOFF"),
+        (elf::R_X86_64_CODE_6_GOTTPOFF, "CODE_6_GOTTPOFF"),
+        (
+            elf::R_X86_64_CODE_4_GOTPC32_TLSDESC,
+            "CODE_4_GOTPC32_TLSDESC",
+        ),
         (RelocationType(39), "39"),
         (RelocationType(200), "200"),
     ];

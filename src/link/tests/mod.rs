@@ -2,6 +2,7 @@
 //! byte, memory with guards around it, memory that can be executed, and LLVM.
 
 mod damaged;
+mod exceptions;
 mod faults;
 mod groups;
 mod layout;

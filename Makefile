@@ -23,7 +23,8 @@ demo: deps ## Run churn with all its strategies side by side; under two minutes
 test: deps ## Run all tests and the documentation's examples; under ten minutes
 	$(CARGO) test
 
-soak: deps ## Run the stress test in its long form: a million evictions and more
+soak: deps ## Run the long forms: damaged objects, and a stress of a million evictions and more
+	INKPOT_SOAK=1 $(CARGO) test --release --lib link::tests::fuzz -- --nocapture
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress -- --nocapture
 
 bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios

@@ -35,6 +35,21 @@
 //! that shares its section with others, who may call it without a relocation)
 //! fails the object, and the caller takes the batch apart.
 //!
+//! # Weak, common, comdat, indirect
+//!
+//! An object is linked by itself: what it defines, weakly or not, is its own,
+//! common symbols too, and of comdat groups of one name in it the first is kept.
+//! `__start_` and `__stop_` symbols are nobody's unless the embedder knows them. An
+//! indirect function (`STT_GNU_IFUNC`) fails with those who use it: its
+//! resolver would have to run before the code it is in can be executed.
+//!
+//! # Exceptions
+//!
+//! Exception tables are constants; personality, type infos and the functions that
+//! throw are symbols like others. LLVM refers to type infos through `.data`, so
+//! an object that catches by type needs data. A type info of the object's own goes
+//! with its memory: an exception of that type must not be kept for longer.
+//!
 //! # Damaged objects
 //!
 //! An object may come from disk or from a network. Whatever its bytes are,

@@ -7,9 +7,9 @@
 //!
 //! # Reaching what is far away
 //!
-//! The code was compiled for the small model: everything is expected within
-//! 2 GiB. That holds for what lies in the same region. The host's functions may
-//! be anywhere, and are reached in two ways:
+//! Code of the small model expects everything within 2 GiB. That holds for what
+//! lies in the same region. The host's functions may be anywhere, and are reached
+//! in two ways:
 //!
 //! ```text
 //!   text                                  constants
@@ -34,6 +34,22 @@
 //!   test r, [rip+slot]    85 /r      ->  test r, S           f7 /0  (S fits 32 bits)
 //!   op   r, [rip+slot]    03|8*n /r  ->  op r, S             81 /n  (S fits 32 bits)
 //! ```
+//!
+//! # What LLVM 22 emits
+//!
+//! | in | PIC: small, medium | PIC: large | not PIC |
+//! | --- | --- | --- | --- |
+//! | code, `.text` `.ltext` | PC32 PLT32, GOTPCREL(X) and prefixed forms; medium: GOTPC32 GOTOFF64 | GOTPC64 GOT64 GOTOFF64; PLT32 PC32 of section-local code | 32 32S PC32 PLT32, some GOTPCRELX; large: 64 |
+//! | constants, data (`.l*`: large) | 64, PC32 PC64 | 64, PC64 | 64 |
+//! | `.gcc_except_table` | PC32, through `.data` | PC64 | 32; medium, large: 64 |
+//! | `.eh_frame` | PC32; medium: PC64 | PC64 | PC32 32; medium, large: PC64 64 |
+//! | thread-locals | TLSGD TLSLD DTPOFF32 GOTTPOFF TPOFF32 and TLSDESC | as small | GOTTPOFF TPOFF32 |
+//!
+//! All but those of thread-locals are done, and so are the other static ones of the
+//! ABI (8, 16, PC8, PC16, GOT32, GOTPLT64, GOTPCREL64, PLTOFF64, SIZE32, SIZE64).
+//! What belongs to thread-locals, or to images that are linked already, is refused
+//! by name. Code that is not PIC, but for the large model, has to lie below 2 GiB
+//! with all that it refers to; elsewhere it is out of range, by name.
 
 use object::elf::{self, RelocationType};
 

@@ -9,7 +9,7 @@ use crate::link::{Object, link};
 
 /// Objects with everything that LLVM makes: jump tables, constants with
 /// addresses, stubs, unwind records with and without LSDA, thread-locals.
-fn objects() -> Vec<Vec<u8>> {
+pub(super) fn objects() -> Vec<Vec<u8>> {
     let calls = unwinding::caller("first") + &unwinding::caller("second");
     vec![
         compile(real::SWITCH, Aggressive),
@@ -86,10 +86,18 @@ fn truncated() {
 }
 
 /// Numbers without pattern, the same in each run.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    /// Neighbouring seeds have nothing in common.
+    pub fn new(seed: u64) -> Self {
+        let mut mixed = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Self((mixed ^ mixed >> 31) | 1)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -22,7 +22,11 @@ extern "C" fn note(n: i64) {
 }
 
 /// Each text in an object of its own, which knows those before it.
-fn objects(model: CodeModel, mode: RelocMode, level: super::OptimizationLevel) -> [Vec<u8>; 4] {
+pub(super) fn objects(
+    model: CodeModel,
+    mode: RelocMode,
+    level: super::OptimizationLevel,
+) -> [Vec<u8>; 4] {
     throwing::texts().map(|(name, text)| {
         let text = text.replace("@self(", &format!("@{name}("));
         compile_for(&text, level, mode, model)

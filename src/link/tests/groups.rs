@@ -88,30 +88,36 @@ fn what_only_the_discarded_group_has() {
     assert!(matches!(error, Some(LinkError::Malformed { .. })));
 }
 
+/// The function twice, in groups, and each with a record; the second refers to it
+/// by its section or its name.
+pub(super) fn described_twice(by_section: bool) -> Assembler {
+    let mut frames = vec![
+        16, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1B, 0, 0, 0,
+    ];
+    for back in [24, 44] {
+        let fde = [
+            16, 0, 0, 0, back, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        frames.extend(fde);
+    }
+    let mut object = twice();
+    object.symbol("", SECTION, 2, 0, 0);
+    let second = if by_section { 3 } else { 2 };
+    let part = Part::new(".eh_frame", ALLOC, &frames)
+        .align(8)
+        .at(28, elf::R_X86_64_PC32, 1, 0)
+        .at(48, elf::R_X86_64_PC32, second, 0);
+    object.part(part);
+    object.part(Part::comdat(1, &[1]));
+    object.part(Part::comdat(2, &[2]));
+    object
+}
+
 /// Records of discarded code are silent, also where they refer to its symbols.
 #[test]
 fn records_of_discarded_code_are_silent() {
     for by_section in [false, true] {
-        let mut frames = vec![
-            16, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1B, 0, 0, 0,
-        ];
-        for back in [24, 44] {
-            let fde = [
-                16, 0, 0, 0, back, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0,
-            ];
-            frames.extend(fde);
-        }
-        let mut object = twice();
-        object.symbol("", SECTION, 2, 0, 0);
-        let second = if by_section { 3 } else { 2 };
-        let part = Part::new(".eh_frame", ALLOC, &frames)
-            .align(8)
-            .at(28, elf::R_X86_64_PC32, 1, 0)
-            .at(48, elf::R_X86_64_PC32, second, 0);
-        object.part(part);
-        object.part(Part::comdat(1, &[1]));
-        object.part(Part::comdat(2, &[2]));
-        let (linked, memory) = link_at(&object.finish(), NEAR, &[]);
+        let (linked, memory) = link_at(&described_twice(by_section).finish(), NEAR, &[]);
         let frames = Frames::parse(memory.unwind()).expect("sound");
         let start = |fde: &crate::link::frames::Fde| fde.start(memory.unwind(), NEAR.unwind);
         let starts: Vec<_> = frames.fdes.iter().map(start).collect();

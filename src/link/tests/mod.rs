@@ -4,6 +4,7 @@
 mod damaged;
 mod exceptions;
 mod faults;
+mod fuzz;
 mod groups;
 mod layout;
 mod models;

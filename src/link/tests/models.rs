@@ -134,6 +134,12 @@ pub(super) fn program() -> String {
     PROGRAM.replace("ELEMENTS", &rest)
 }
 
+/// The program, with little data.
+pub(super) fn small_program() -> String {
+    let program = PROGRAM.replace("20000", "20").replace("9000", "8");
+    program.replace(", ELEMENTS", "")
+}
+
 /// The program as front ends say that it is for one place: what is public in it
 /// is reached without a GOT.
 fn local_program() -> String {

@@ -1,0 +1,296 @@
+//! Objects of all kinds, damaged in all ways: an error or a link, never a crash, and
+//! nothing written but where it belongs. What was linked is shown to the unwinder.
+//!
+//! A case is made from its number alone. The short form takes a second or two;
+//! `INKPOT_SOAK=1` makes it 100,000 cases, and `INKPOT_SOAK=20` twenty times as many.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use inkwell::OptimizationLevel::{Aggressive, None as O0};
+use inkwell::targets::{CodeModel, RelocMode};
+
+use super::damaged::{Random, objects};
+use super::{GUARD, GUARD_BYTE, compile_for, exceptions, groups, models, unwinding};
+use crate::link::frames::Frames;
+use crate::link::{Area, Needs, Object, Place, Span, link, unwind};
+
+/// Objects with everything: see there, and each code model with data of all kinds,
+/// exceptions, thread-locals and comdat groups.
+fn all_objects() -> Vec<Vec<u8>> {
+    let mut all = objects();
+    let program = models::small_program();
+    for model in models::MODELS {
+        for (mode, level) in [(RelocMode::PIC, Aggressive), (RelocMode::Static, O0)] {
+            all.push(compile_for(&program, level, mode, model));
+            all.push(compile_for(models::THREAD_LOCALS, level, mode, model));
+        }
+        all.extend(exceptions::objects(model, RelocMode::PIC, Aggressive));
+    }
+    all.extend(exceptions::objects(CodeModel::Large, RelocMode::Static, O0));
+    all.push(groups::described_twice(false).finish());
+    all
+}
+
+/// The most that an area may need here: a `.bss` made huge is sound, and slow.
+const MOST: usize = 1 << 19;
+const PAGE: usize = 4096;
+
+/// Four areas, each between pages that nobody may touch.
+struct Arena {
+    base: *mut u8,
+}
+
+impl Arena {
+    const STEP: usize = MOST + 2 * PAGE;
+
+    fn new() -> Self {
+        let (len, none) = (4 * Self::STEP + PAGE, libc::PROT_NONE);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping, of memory that is nobody's yet.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, none, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        let arena = Self { base: base.cast() };
+        for area in 0..4 {
+            let rights = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY: pages of the mapping above.
+            let result =
+                unsafe { libc::mprotect(arena.area(area).cast(), Self::STEP - PAGE, rights) };
+            assert_eq!(result, 0);
+        }
+        arena
+    }
+
+    /// After a page without rights.
+    fn area(&self, area: usize) -> *mut u8 {
+        // SAFETY: within the mapping, for four areas.
+        unsafe { self.base.add(PAGE + area * Self::STEP) }
+    }
+
+    /// So much of an area, and the guard behind it.
+    fn bytes(&mut self, area: usize, size: u64) -> &'static mut [u8] {
+        // SAFETY: within the area, which is a page longer than `MOST`; each area is taken once at a
+        // time, and the mapping stays for the life of the process.
+        unsafe { std::slice::from_raw_parts_mut(self.area(area), size as usize + GUARD) }
+    }
+
+    /// Filled, guarded; addresses may be those where it is, or others.
+    fn place(&mut self, needs: &Needs, base: Option<u64>) -> Place<'static> {
+        let mut span = |index: usize, area: &Area| {
+            let bytes = self.bytes(index, area.size);
+            bytes.fill(GUARD_BYTE);
+            let (bytes, _) = bytes.split_at_mut(area.size as usize);
+            let offset = (index * Self::STEP) as u64;
+            let address = match base {
+                Some(base) => base.wrapping_add(offset),
+                None => bytes.as_ptr() as u64,
+            };
+            Span { address, bytes }
+        };
+        Place {
+            text: span(0, &needs.text),
+            constants: span(1, &needs.constants),
+            data: span(2, &needs.data),
+            unwind: span(3, &needs.unwind),
+        }
+    }
+
+    fn check(&mut self, needs: &Needs) {
+        let sizes = [&needs.text, &needs.constants, &needs.data, &needs.unwind].map(|a| a.size);
+        for (area, size) in sizes.into_iter().enumerate() {
+            let guard = &self.bytes(area, size)[size as usize..];
+            assert!(guard.iter().all(|&byte| byte == GUARD_BYTE), "area {area}");
+        }
+    }
+}
+
+const EXTREMES: [u64; 14] = [
+    0,
+    1,
+    2,
+    7,
+    0x7F,
+    0xFF,
+    0xFFFF,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0xFFFF_FFFF,
+    1 << 32,
+    i64::MAX as u64,
+    i64::MIN as u64,
+    u64::MAX - 7,
+];
+
+/// Damages an object: its bytes, its fields, its length.
+fn damage(random: &mut Random, object: &mut Vec<u8>) {
+    for _ in 0..=random.below(3) {
+        let at = place_of_damage(random, object);
+        match random.below(8) {
+            0 => object.truncate(at),
+            1 => {
+                let from = place_of_damage(random, object);
+                let len = random.below(64).min(object.len() - at.max(from));
+                object.copy_within(from..from + len, at);
+            }
+            2 | 3 => object[at] ^= 1 << random.below(8),
+            4 => object[at] = random.below(256) as u8,
+            _ => {
+                let word = EXTREMES[random.below(EXTREMES.len())].to_le_bytes();
+                let len = (1 << random.below(4)).min(object.len() - at);
+                object[at..at + len].copy_from_slice(&word[..len]);
+            }
+        }
+        if object.is_empty() {
+            break;
+        }
+    }
+}
+
+/// Anywhere, or in what has structure: headers, symbols, relocations, unwind records.
+fn place_of_damage(random: &mut Random, object: &[u8]) -> usize {
+    let word = |at: usize| -> Option<usize> {
+        let bytes = object.get(at..at.checked_add(8)?)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?) as usize)
+    };
+    let structured = |random: &mut Random| {
+        let headers = word(40)?;
+        let count = usize::from(*object.get(60)?).max(1);
+        let header = headers.checked_add(64 * random.below(count))?;
+        if random.below(3) == 0 {
+            return header.checked_add(random.below(64));
+        }
+        // Of progbits, little is structure; of `.eh_frame`, all.
+        let kind = word(header.checked_add(4)?)? as u32;
+        let (at, size) = (word(header + 24)?, word(header + 32)?);
+        let chosen = kind != 1 && size > 0 && size < object.len();
+        chosen.then(|| at.checked_add(random.below(size)))?
+    };
+    let at = match random.below(4) {
+        0 => None,
+        _ => structured(random),
+    };
+    at.filter(|&at| at < object.len())
+        .unwrap_or_else(|| random.below(object.len()))
+}
+
+/// How it ended.
+#[derive(Default, Debug)]
+struct Ends {
+    refused: u32,
+    failed: u32,
+    in_part: u32,
+    linked: u32,
+    registered: u32,
+}
+
+unsafe extern "C" {
+    fn _Unwind_Find_FDE(pc: *const u8, bases: *mut [usize; 3]) -> *const u8;
+}
+
+fn attempt(random: &mut Random, bytes: &[u8], arena: &mut Arena, ends: &mut Ends) {
+    let Ok(object) = Object::parse(bytes) else {
+        ends.refused += 1;
+        return;
+    };
+    let needs = *object.needs();
+    let areas = [needs.text, needs.constants, needs.data, needs.unwind];
+    assert!(areas.iter().all(|area| area.size <= 1 << 30));
+    if areas.iter().any(|area| area.size as usize > MOST) {
+        ends.refused += 1;
+        return;
+    }
+    let base = [
+        None,
+        None,
+        Some(1 << 28),
+        Some(0),
+        Some(1 << 63),
+        Some(!0xFF_FFFF),
+    ];
+    let base = base[random.below(base.len())];
+    let place = arena.place(&needs, base);
+    let (text, table) = (place.text.address, place.unwind.address);
+    let known = [
+        0,
+        1 << 20,
+        text.wrapping_add(1 << 20),
+        0x1234_5678_9ABC_DEF0,
+        u64::MAX,
+    ];
+    let (known, some) = (known[random.below(known.len())], random.below(9) + 1);
+    let mut resolve = |name: &str| (name.len() % some != 2).then_some(known);
+    let linked = link(&object, place, &mut resolve);
+    arena.check(&needs);
+    let Ok(linked) = linked else {
+        ends.failed += 1;
+        return;
+    };
+    match linked.failed.is_empty() {
+        true => ends.linked += 1,
+        false => ends.in_part += 1,
+    }
+    assert!(linked.used.text <= needs.text.size && linked.used.data <= needs.data.size);
+    assert!(linked.used.constants <= needs.constants.size);
+    let code = text..=text + needs.text.size;
+    for function in &linked.functions {
+        assert!(code.contains(&function.address));
+        assert!(code.contains(&(function.address + function.size)));
+    }
+    let records = arena.bytes(3, needs.unwind.size);
+    let records = &records[..needs.unwind.size as usize];
+    let frames = Frames::parse(records).expect("a sound table");
+    let starts = frames
+        .fdes
+        .iter()
+        .filter_map(|fde| Some((fde.start(records, table)?, fde.range)));
+    let starts: Vec<(u64, u64)> = starts.collect();
+    for (start, range) in &starts {
+        assert!(code.contains(start) && code.contains(&(start + range)));
+    }
+    if let (Some(table), None) = (linked.unwind, base) {
+        ends.registered += 1;
+        // SAFETY: the linker says that it is sound; it stays until it is deregistered. To look for
+        // code runs none, and `bases` has the size of libgcc's `dwarf_eh_bases`.
+        unsafe {
+            let mut part = unwind::register(table);
+            for (start, range) in starts.into_iter().chain([(text, 0)]) {
+                let mut bases = [0; 3];
+                _Unwind_Find_FDE((start + range / 2) as *const u8, &raw mut bases);
+            }
+            part.deregister();
+        }
+    }
+}
+
+#[test]
+fn damaged_in_all_ways() {
+    let soak = std::env::var("INKPOT_SOAK").map_or(0, |value| value.parse().unwrap_or(1));
+    let cases: u64 = if soak > 0 { 100_000 * soak } else { 3_000 };
+    let _tables = unwinding::tables();
+    let mut arena = Arena::new();
+    let mut ends = Ends::default();
+    let objects = all_objects();
+    for case in 0..cases {
+        let mut random = Random::new(case);
+        let mut object = objects[random.below(objects.len())].clone();
+        damage(&mut random, &mut object);
+        let begun = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            attempt(&mut random, &object, &mut arena, &mut ends);
+        }));
+        assert!(result.is_ok(), "case {case}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "case {case} takes too long"
+        );
+    }
+    if soak > 0 {
+        println!("{cases} cases: {ends:?}");
+    }
+    let least = cases as u32 / 100;
+    assert!(ends.refused > least && ends.failed > least, "{ends:?}");
+    assert!(
+        ends.linked > least && ends.in_part > least && ends.registered > least,
+        "{ends:?}"
+    );
+}

@@ -1,0 +1,121 @@
+//! Methods that are larger than a slot of code memory (16 KiB): text, jump tables, constants and
+//! data of many slots.
+
+mod support;
+
+use std::fmt::Write;
+
+use inkpot::{Cache, OptLevel};
+use support::texts::{Name, Texts, text};
+use support::wait_until;
+
+type Method = unsafe extern "C-unwind" fn(i64) -> i64;
+
+/// A switch of so many cases, each of which does something of its own.
+fn switch(cases: i64) -> String {
+    let mut ir = "declare i64 @host(i64)\ndefine i64 @self(i64 %n) {\n".to_owned();
+    ir += "  switch i64 %n, label %other [";
+    for case in 0..cases {
+        write!(ir, " i64 {case}, label %c{case}").unwrap();
+    }
+    ir += " ]\nother:\n  ret i64 -1\n";
+    for case in 0..cases {
+        let factor = 3 * case + 7;
+        write!(
+            ir,
+            "c{case}:\n  %a{case} = call i64 @host(i64 {case})\n  %b{case} = mul i64 %a{case}, {factor}
+  ret i64 %b{case}\n"
+        )
+        .unwrap();
+    }
+    ir + "}\n"
+}
+
+/// A table of so many constants, and a function that reads one.
+fn table(entries: usize) -> String {
+    let entry = |i: usize| format!("i64 {}", i * i);
+    let list: Vec<String> = (0..entries).map(entry).collect();
+    format!(
+        "@table = private constant [{entries} x i64] [{}], align 64
+         define i64 @self(i64 %n) {{
+           %p = getelementptr [{entries} x i64], ptr @table, i64 0, i64 %n
+           %v = load i64, ptr %p
+           ret i64 %v
+         }}",
+        list.join(", ")
+    )
+}
+
+/// Code without a branch: so many calls, one after the other.
+fn straight(calls: usize) -> String {
+    let mut ir = "declare i64 @host(i64)\ndefine i64 @self(i64 %n) {\n".to_owned();
+    let mut last = "%n".to_owned();
+    for call in 0..calls {
+        write!(
+            ir,
+            "  %h{call} = call i64 @host(i64 {last})\n  %s{call} = xor i64 %h{call}, {}\n",
+            0x1_2345_6789 + call
+        )
+        .unwrap();
+        last = format!("%s{call}");
+    }
+    ir + &format!("  ret i64 {last}\n}}\n")
+}
+
+extern "C" fn host(n: i64) -> i64 {
+    n.wrapping_mul(5) + 1
+}
+
+fn build(texts: Texts) -> Cache<Name> {
+    Cache::builder(texts)
+        .opt_level(OptLevel::O0)
+        .import("host", host as *const ())
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn methods_of_many_slots() {
+    const CALLS: usize = 50_000;
+    const CASES: i64 = 10_000;
+    let (switch, table, straight) = (switch(CASES), table(40_000), straight(CALLS));
+    let small = "define i64 @self(i64 %n) { %m = add i64 %n, $N  ret i64 %m }";
+    let cache = build(Texts::new([
+        ("switch", &switch),
+        ("table", &table),
+        ("straight", &straight),
+        ("small", small),
+    ]));
+    let me = cache.participant("test");
+    let call = |name: &str, n: i64| {
+        let handle = text::<Method>(&cache, name);
+        let mut guard = me.pin();
+        // SAFETY: the type is right, and arguments are within the table.
+        unsafe { handle.get(&mut guard).unwrap().call(n) }
+    };
+    let straight = |n: i64| (0..CALLS as i64).fold(n, |n, call| host(n) ^ (0x1_2345_6789 + call));
+    for round in 0..2 {
+        assert_eq!(call("small#1", 1), 2);
+        for n in [0, 1, 4_999, CASES - 1] {
+            assert_eq!(call("switch", n), host(n) * (3 * n + 7));
+        }
+        assert_eq!(call("switch", CASES), -1);
+        assert_eq!(call("small#2", 1), 3);
+        for n in [0, 12_345, 39_999] {
+            assert_eq!(call("table", n), n * n);
+        }
+        assert_eq!(call("small#3", 1), 4);
+        // It takes a while to compile.
+        if round == 0 {
+            assert_eq!(call("straight", 3), straight(3));
+            let bytes = cache.statistics().bytes;
+            assert!(bytes.text > 1 << 20, "{}", bytes.text);
+            assert!(bytes.constants > 40_000 * 8 + 4 * CASES as u64);
+            cache.seal();
+            cache.evict_all();
+            wait_until("all is recycled", || {
+                cache.statistics().mapped_code_bytes == 0
+            });
+        }
+    }
+}

@@ -356,7 +356,7 @@ static void walk(struct value *v, void (*visit)(struct value *, void *), void *d
 
 static void sort_members(struct value *v, void *unused) {
     (void)unused;
-    if (v->kind == OBJECT) qsort(v->members, v->count, sizeof *v->members, by_name);
+    if (v->kind == OBJECT && v->count) qsort(v->members, v->count, sizeof *v->members, by_name);
 }
 
 static void add_numbers(struct value *v, void *sum) {

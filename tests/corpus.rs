@@ -1,8 +1,8 @@
 //! The corpus: programs in C, C++ and IR, a construct each, through the example `run_ir` as natively.
 //!
 //! The short form runs a few combinations of settings for each program, others for the next; `INKPOT_SOAK=1` runs
-//! all. `INKPOT_RECORD=1` writes what stands under `tests/programs/bitcode` anew: bitcode and outcomes, for where
-//! clang is missing.
+//! all, and `INKPOT_TIMES=1` says how long each program took. `INKPOT_RECORD=1` writes what stands under
+//! `tests/programs/bitcode` anew: bitcode and outcomes, for where clang is missing.
 
 #[path = "corpus/check.rs"]
 mod check;

@@ -12,7 +12,7 @@ const REFUSED: i32 = 3;
 const LEVELS: [&str; 3] = ["-O0", "-O1", "-O2"];
 
 /// How many combinations the short form runs.
-const FEW: usize = 3;
+const FEW: usize = 2;
 
 /// `run_ir`'s settings: each level with each budget, calm and under stress.
 fn settings() -> Vec<String> {
@@ -54,9 +54,13 @@ pub fn all(programs: &[Program]) {
         if !waits.is_empty() {
             waiting.push(format!("{} for {waits:?}", program.file));
         }
+        let start = std::time::Instant::now();
         match clang {
             Some(clang) => with_clang(clang, program, index, &mut wrong),
             None => without_clang(program, index, &mut wrong),
+        }
+        if set("INKPOT_TIMES") {
+            eprintln!("{:6.2} s {}", start.elapsed().as_secs_f64(), program.file);
         }
     }
     if !waiting.is_empty() {
@@ -78,22 +82,22 @@ fn with_clang(clang: &str, program: &Program, index: usize, wrong: &mut Vec<Stri
     };
     let mut last = None;
     for level in levels {
+        // IR is run as it is, optimised or not.
+        let file = match program.is_ir() {
+            true => copy(program, &folder),
+            false => {
+                let bitcode = folder.join(format!("program{level}.bc"));
+                compile(clang, program, &bitcode, &[level]);
+                bitcode
+            }
+        };
         let native = folder.join(format!("native{level}"));
-        build(clang, program, &native, &[level]);
+        link(clang, program, &file, &native, level);
         let name = folder.join(format!("native{level}-run"));
         let expected = run(&native, program.arguments, &name, program.input).outcome;
         if last.as_ref().is_some_and(|last| *last != expected) {
             wrong.push(format!("{} depends on clang's level", program.file));
         }
-        // IR is run as it is: optimised before or not, it is compiled here.
-        let file = match program.is_ir() {
-            true => copy(program, &folder),
-            false => {
-                let bitcode = folder.join(format!("program{level}.bc"));
-                build(clang, program, &bitcode, &[level, "-c", "-emit-llvm"]);
-                bitcode
-            }
-        };
         let settings = if soak { settings() } else { few(index) };
         through(program, &file, level, &settings, &expected, wrong);
         last = Some(expected);
@@ -102,12 +106,7 @@ fn with_clang(clang: &str, program: &Program, index: usize, wrong: &mut Vec<Stri
     if set("INKPOT_RECORD") {
         let bitcode = folder.join("record.bc");
         if !program.is_ir() {
-            build(
-                clang,
-                program,
-                &bitcode,
-                &["-O1", "-g0", "-c", "-emit-llvm"],
-            );
+            compile(clang, program, &bitcode, &["-O1", "-g0"]);
         }
         recorded::record(program, &expected, &bitcode);
     }
@@ -179,19 +178,24 @@ fn copy(program: &Program, folder: &Path) -> PathBuf {
     file
 }
 
-fn build(clang: &str, program: &Program, output: &Path, flags: &[&str]) {
-    let mut all = flags.to_vec();
+fn compile(clang: &str, program: &Program, bitcode: &Path, flags: &[&str]) {
+    let mut all = vec!["-c", "-emit-llvm"];
     all.extend(program.flags);
+    all.extend(flags);
     if program.is_cpp() {
         all.extend(["-x", "c++", "-std=c++20"]);
     }
-    let links = !flags.contains(&"-c");
-    if links {
-        all.push("-pthread");
-    }
-    // `clang-22` compiles C++, but links it only when told to.
-    if links && (program.is_cpp() || !program.load.is_empty()) {
+    // Tests run in the package's folder: bitcode has the path in it, and shall be the same everywhere.
+    let source = Path::new("tests/programs").join(program.file);
+    harness::compile(clang, &source, bitcode, &all);
+}
+
+/// The native build goes on from the same bitcode or IR: C++ is slow to parse.
+fn link(clang: &str, program: &Program, file: &Path, native: &Path, level: &str) {
+    // What is large was optimised before; `clang-22` links C++ only when told to.
+    let mut all = vec![if program.is_cpp() { "-O0" } else { level }, "-pthread"];
+    if !program.load.is_empty() {
         all.extend(["-Wl,--no-as-needed", "-lstdc++"]);
     }
-    harness::compile(clang, &program.source(), output, &all);
+    harness::compile(clang, file, native, &all);
 }

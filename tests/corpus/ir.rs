@@ -15,7 +15,7 @@ pub const BY_HAND: &[Program] = &[
     program("ir_constants.ll").needs(&[Differences]),
     program("ir_vectors.ll"),
     program("ir_atomics.ll"),
-    program("ir_arguments.ll").needs(&[AlignedByval]),
+    program("ir_arguments.ll"),
     program("ir_used.ll"),
     program("ir_constructors.ll").needs(&[Constructors]),
     program("ir_thread_local.ll").needs(&[ThreadLocals]),

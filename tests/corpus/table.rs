@@ -31,8 +31,6 @@ pub enum Feature {
     Errno,
     /// Constants that are differences of addresses.
     Differences,
-    /// Arguments by value with large alignment.
-    AlignedByval,
 }
 
 /// What `run_ir` cannot do yet. A program that needs one of these is only run natively.
@@ -50,7 +48,6 @@ pub const WAITING: &[Feature] = &[
     Feature::OwnMemcpy,
     Feature::Errno,
     Feature::Differences,
-    Feature::AlignedByval,
 ];
 
 /// A program, with the usual answer to everything: see [`program`].

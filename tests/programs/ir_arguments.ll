@@ -14,7 +14,7 @@ define void @fill(ptr sret(%big) align 8 %out, i64 %x, i8 signext %c) {
   store i8 %c, ptr %q
   ret void
 }
-define i64 @read(i32 %i, ptr byval(%big) align 32 %b, i1 zeroext %neg, ptr byval(i16) %s) {
+define i64 @read(i32 %i, ptr byval(%big) align 8 %b, i1 zeroext %neg, ptr byval(i16) %s) {
   %at = getelementptr i64, ptr %b, i32 %i
   %v = load i64, ptr %at
   store i64 0, ptr %at
@@ -56,8 +56,8 @@ define i32 @main() {
   store i16 -7, ptr %s
   store i32 6, ptr %n
   call void @fill(ptr sret(%big) align 8 %b, i64 50, i8 signext -5)
-  %r1 = call i64 @read(i32 4, ptr byval(%big) align 32 %b, i1 zeroext false, ptr byval(i16) %s)
-  %r2 = call i64 @read(i32 0, ptr byval(%big) align 32 %b, i1 zeroext true, ptr byval(i16) %s)
+  %r1 = call i64 @read(i32 4, ptr byval(%big) align 8 %b, i1 zeroext false, ptr byval(i16) %s)
+  %r2 = call i64 @read(i32 0, ptr byval(%big) align 8 %b, i1 zeroext true, ptr byval(i16) %s)
   %r = add i64 %r1, %r2
   %p = call ptr @same(ptr %n, i32 4)
   %v = load i32, ptr %p

@@ -57,9 +57,9 @@ define i32 @hand_on(ptr %how, ...) {
 define i32 @main() {
   %s = alloca { i64, i64, i64 }
   store i64 1000, ptr %s
-  %a = call fastcc i64 @even(i64 3000, i64 0)
-  %b = call fastcc i64 @odd(i64 3000, i64 0)
-  %c = call i64 @sum(ptr byval({ i64, i64, i64 }) %s, i64 1000)
+  %a = call fastcc i64 @even(i64 200, i64 0)
+  %b = call fastcc i64 @odd(i64 200, i64 0)
+  %c = call i64 @sum(ptr byval({ i64, i64, i64 }) %s, i64 100)
   %d = call i32 (ptr, ...) @hand_on(ptr @format, i64 %a, i64 %b, i64 %c)
   ret i32 %d
 }

@@ -219,7 +219,8 @@ impl<K: Key> Cache<K> {
     }
 
     /// Makes the system refuse this cache memory (or grant it again), to test how a program
-    /// bears that.
+    /// bears that. What the cache has it goes on using, so methods are compiled until the open
+    /// generations are full.
     pub fn refuse_memory(&self, refuse: bool) {
         self.life.core.space.refuse_mappings(refuse);
     }

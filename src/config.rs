@@ -249,8 +249,8 @@ impl<K: Key> Builder<K> {
         self
     }
 
-    /// Makes a host function, or variable, known to methods under a name. It must outlive the
-    /// cache. Nothing of the process is searched by default.
+    /// Makes a host function, or variable, known to methods under a name; the last of several of
+    /// one name counts. It must outlive the cache. Nothing of the process is searched by default.
     pub fn import(mut self, name: &str, address: *const ()) -> Self {
         self.config
             .imports
@@ -292,6 +292,9 @@ impl<K: Key> Builder<K> {
     }
 }
 
+/// Where threads cannot be started any more the standard library aborts the process.
+const MOST_WORKERS: usize = 1024;
+
 fn check(config: &Config) -> Result<(), Error> {
     let wrong = |setting, problem: &str| {
         Err(Error::Setting {
@@ -304,6 +307,15 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.workers == 0 {
         return wrong("workers", "at least one thread must compile");
+    }
+    if config.workers > MOST_WORKERS {
+        return wrong("workers", "more than 1024 threads");
+    }
+    if config.name.contains('\0') {
+        return wrong("name", "a thread's name cannot hold a NUL byte");
+    }
+    if let Some((name, _)) = config.imports.iter().find(|(_, address)| **address == 0) {
+        return wrong("import", &format!("{name} has the address 0"));
     }
     if config.batch_limit == 0 {
         return wrong("batch_limit", "a batch has at least one method");

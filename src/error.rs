@@ -118,7 +118,10 @@ pub enum Error {
     WrongCache,
     /// A wait was asked for on a thread that others wait for: a compile worker (a front end's
     /// `emit`), or the reclaimer.
-    #[error("a compile worker cannot wait for a compilation: ask with `request`")]
+    #[error(
+        "a thread that serves a cache (in `emit`, or the reclaimer) cannot wait for it: ask with \
+         `request`, or drop the token"
+    )]
     WouldDeadlock,
     /// [`Invalidation::wait`](crate::Invalidation::wait) was called on a thread that is pinned:
     /// it would wait for itself.

@@ -92,6 +92,9 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// The method's code, compiled first if need be. Entries loaded before under this guard end
     /// here: the thread is unpinned while it waits, unless it has another guard of the cache.
     ///
+    /// A failure is not remembered: the next call compiles again. A look-up by
+    /// [`entry`](Handle::entry) and the one here count as one miss each.
+    ///
     /// # Errors
     /// Whatever the compilation ended with, shared by all who waited for it;
     /// [`Error::WrongCache`]; [`Error::WouldDeadlock`] on a compile worker; [`Error::Forked`] in

@@ -24,8 +24,8 @@ pub struct Source {
     table: Vec<String>,
     methods: HashMap<String, Key>,
     pieces: Mutex<Pieces>,
-    /// Where the thread-local variables are in each thread's block.
-    offsets: HashMap<String, u64>,
+    /// The numbers of the thread-local variables.
+    thread_locals: HashMap<String, u64>,
     /// The host's functions. Looked up before the program starts: a thread of the program's may hold the dynamic
     /// linker's lock while it waits for a compilation.
     imports: HashMap<String, usize>,
@@ -47,13 +47,7 @@ impl Source {
             table: program.table,
             methods: program.methods.iter().map(key).collect(),
             pieces: Mutex::new(program.pieces),
-            offsets: program
-                .apart
-                .thread_locals
-                .variables
-                .iter()
-                .map(|variable| (variable.name.clone(), variable.offset))
-                .collect(),
+            thread_locals: program.apart.thread_locals.numbers().collect(),
             imports: imports(&program.apart.imports),
             apart: program.apart,
             main_returns: program.main_returns,
@@ -119,8 +113,9 @@ impl Frontend for ProgramFrontend {
             unit.allow_data();
         }
         unit.adopt(&bitcode, &function, &mut |name| self.0.key(name))?;
-        if !self.0.offsets.is_empty() {
-            unit.thread_locals(RUNTIME, &mut |name| self.0.offsets.get(name).copied())?;
+        let numbers = &self.0.thread_locals;
+        if !numbers.is_empty() {
+            unit.thread_locals(RUNTIME, &mut |name| numbers.get(name).copied())?;
         }
         Ok(())
     }

@@ -155,6 +155,12 @@ impl<'m> Value<'m> {
         self.kind() == LLVMValueKind::LLVMGlobalVariableValueKind
     }
 
+    /// Whether this is a global of any kind.
+    pub fn is_global(self) -> bool {
+        // SAFETY: any value may be asked what it is.
+        unsafe { !LLVMIsAGlobalValue(self.raw).is_null() }
+    }
+
     /// Whether this is a function.
     pub fn is_function(self) -> bool {
         self.kind() == LLVMValueKind::LLVMFunctionValueKind
@@ -378,6 +384,17 @@ impl<'m> Value<'m> {
     pub fn set_c_call(self) {
         // SAFETY: asked of calls only.
         unsafe { LLVMSetInstructionCallConv(self.raw, LLVMCallConv::LLVMCCallConv as u32) }
+    }
+
+    /// Gives a function an attribute that LLVM knows by its text.
+    pub fn add_attribute(self, name: &str) {
+        // SAFETY: a live function; name and value have lengths.
+        unsafe {
+            let context = LLVMGetModuleContext(LLVMGetGlobalParent(self.raw));
+            let (name, length) = (name.as_ptr().cast(), name.len() as u32);
+            let attribute = LLVMCreateStringAttribute(context, name, length, c"".as_ptr(), 0);
+            LLVMAddAttributeAtIndex(self.raw, LLVMAttributeFunctionIndex, attribute);
+        }
     }
 
     /// Takes an attribute off a function.

@@ -152,11 +152,18 @@ fn unify(global: Value<'_>) {
     }
 }
 
+/// Functions whose loops the optimiser would make calls of these very functions, did it not know them by name; and
+/// as methods they have others.
+const LIBRARY_LOOPS: [&str; 5] = ["memcpy", "memmove", "memset", "memcmp", "strlen"];
+
 fn unify_function(function: Value<'_>, optimise: bool) {
     if function.linkage() != LLVMLinkage::LLVMAvailableExternallyLinkage {
         function.set_linkage(LLVMLinkage::LLVMExternalLinkage);
     }
     function.set_c_convention();
+    if LIBRARY_LOOPS.contains(&&*function.name()) {
+        function.add_attribute("no-builtins");
+    }
     if optimise {
         function.remove_attribute("optnone");
     }

@@ -9,7 +9,7 @@ use crate::thread_locals;
 use inkwell::AddressSpace;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout};
-use inkwell::llvm_sys::{LLVMLinkage, LLVMTypeKind};
+use inkwell::llvm_sys::{LLVMLinkage, LLVMOpcode, LLVMTypeKind};
 use std::collections::{BTreeSet, HashSet};
 
 /// The function of the globals' piece: it returns the table of their addresses.
@@ -123,6 +123,10 @@ fn is_cheap_to_copy(module: &Module<'_>, global: Value<'_>) -> bool {
     if !global.is_constant() && !global.is_local() {
         return false;
     }
+    // The distance between two globals is known only where they stand.
+    if global.initialiser().is_some_and(has_difference) {
+        return false;
+    }
     // SAFETY: the module is live, the type is sized: a variable has it.
     let size = unsafe {
         LLVMABISizeOfType(
@@ -133,6 +137,14 @@ fn is_cheap_to_copy(module: &Module<'_>, global: Value<'_>) -> bool {
     size <= OWN_BYTES
         && solely_read(global)
             .is_some_and(|reading| reading.functions.len() <= 1 || size <= SHARED_BYTES)
+}
+
+fn has_difference(constant: Value<'_>) -> bool {
+    constant.opcode() == Some(LLVMOpcode::LLVMSub)
+        || !constant.is_global()
+            && (0..constant.operand_count())
+                .filter_map(|index| constant.operand(index))
+                .any(has_difference)
 }
 
 /// A definition that is out of the way, and the declaration that stands in for it.

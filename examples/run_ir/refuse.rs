@@ -106,7 +106,8 @@ fn module_level(module: &Module<'_>, refusal: &mut Refusal) {
 
 fn variable(global: Value<'_>, refusal: &mut Refusal) {
     // SAFETY: a global variable.
-    if unsafe { LLVMIsThreadLocal(global.raw()) } != 0 && global.is_declaration() {
+    let thread_local = unsafe { LLVMIsThreadLocal(global.raw()) } != 0;
+    if thread_local && global.is_declaration() && symbols::find(&global.name()).is_none() {
         refusal.add("thread-local variables of other modules", global.name());
         return;
     }

@@ -168,7 +168,7 @@ extern "C" fn interrupted(signal: c_int, said: *mut siginfo_t, context: *mut c_v
 /// Calls the program's handler. Nothing in this frame needs dropping: the handler may leave it by `siglongjmp`.
 ///
 /// # Safety
-/// The pointers are as the kernel gives them, or `context` null; the thread is pinned.
+/// The pointers are as the kernel gives them; the thread is pinned.
 unsafe fn call(signal: c_int, said: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the caller's promise; our handler runs only for signals that have an entry.
     unsafe {
@@ -206,7 +206,10 @@ pub extern "C" fn run_noted() {
             let mut before: libc::sigset_t = zeroed();
             libc::pthread_sigmask(libc::SIG_BLOCK, &blocked, &mut before);
             let mut said = SAID.with(|all| (*all.get())[signal as usize].assume_init());
-            call(signal, &mut said, ptr::null_mut());
+            // Where it was interrupted is past: it gets where it is now.
+            let mut context: libc::ucontext_t = zeroed();
+            libc::getcontext(&mut context);
+            call(signal, &mut said, (&raw mut context).cast());
             libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         }
     }

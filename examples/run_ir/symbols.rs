@@ -49,10 +49,22 @@ fn library_symbol(name: &str) -> Option<*const ()> {
     let name = CString::new(name).ok()?;
     let own = handles()
         .iter()
-        .find_map(|handle| lookup(*handle as *mut c_void, &name))?;
+        .find_map(|handle| lookup(*handle as *mut c_void, &name))
+        .or_else(|| hidden(&name))?;
     // The default scope goes first where it knows the name: there a preloaded library, or a copy of a
     // variable that the executable keeps for itself, stands in front of the library's own.
     Some(lookup(libc::RTLD_DEFAULT, &name).unwrap_or(own))
+}
+
+/// Names that libgcc keeps for programs linked long ago, and has in its static part for others: what the processor
+/// can do, which `__builtin_cpu_supports` asks for.
+fn hidden(name: &CStr) -> Option<*const ()> {
+    if ![c"__cpu_model", c"__cpu_indicator_init"].contains(&name) {
+        return None;
+    }
+    // SAFETY: strings of C; looking runs nothing.
+    let address = unsafe { libc::dlvsym(libc::RTLD_DEFAULT, name.as_ptr(), c"GCC_4.8.0".as_ptr()) };
+    (!address.is_null()).then_some(address.cast_const().cast())
 }
 
 fn lookup(handle: *mut c_void, name: &CStr) -> Option<*const ()> {

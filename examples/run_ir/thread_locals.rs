@@ -4,6 +4,7 @@
 //! an address by the variable's offset in the block: [`inkpot::Unit::thread_locals`].
 
 use crate::ir::{self, Module, Value};
+use crate::symbols;
 use inkwell::llvm_sys::LLVMLinkage;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::target::{
@@ -19,6 +20,9 @@ pub const RUNTIME: &str = "run_ir.thread_local";
 /// By what the names of the constants begin that variables begin with.
 const INITIAL: &str = "run_ir.initial.";
 
+/// A number of this and above is a variable of a library's.
+const OF_LIBRARIES: u64 = 1 << 32;
+
 /// A variable, in the block of each thread.
 #[derive(Debug)]
 pub struct Variable {
@@ -33,6 +37,8 @@ pub struct Variable {
 #[derive(Debug, Default)]
 pub struct ThreadLocals {
     pub variables: Vec<Variable>,
+    /// Those that a library defines.
+    pub of_libraries: Vec<String>,
     size: u64,
     align: u64,
 }
@@ -51,14 +57,23 @@ pub fn take(module: &Module<'_>) -> ThreadLocals {
     for global in ir::globals(module) {
         // SAFETY: a global variable.
         let local = unsafe { LLVMIsThreadLocal(global.raw()) } != 0;
-        if local && !global.is_declaration() {
-            all.take(module, global);
+        match global.is_declaration() {
+            true if local => all.of_libraries.push(global.name()),
+            false if local => all.take(module, global),
+            _ => {}
         }
     }
     all
 }
 
 impl ThreadLocals {
+    /// By which number code asks for each.
+    pub fn numbers(&self) -> impl Iterator<Item = (String, u64)> {
+        let own = self.variables.iter().map(|v| (v.name.clone(), v.offset));
+        let others = self.of_libraries.iter().cloned();
+        own.chain(others.zip(OF_LIBRARIES..))
+    }
+
     fn take(&mut self, module: &Module<'_>, global: Value<'_>) {
         // SAFETY: the module and the variable are live; its type is sized.
         let (size, align) = unsafe {
@@ -110,6 +125,7 @@ struct Block {
     layout: Layout,
     /// Offset, address and size of each initial value that is not zero.
     parts: Vec<(usize, usize, usize)>,
+    of_libraries: Vec<String>,
 }
 
 static BLOCK: OnceLock<Block> = OnceLock::new();
@@ -135,17 +151,33 @@ pub fn place(
     });
     let parts = parts.collect();
     // The first stays: there is one program.
-    let _ = BLOCK.set(Block { layout, parts });
+    let _ = BLOCK.set(Block {
+        layout,
+        parts,
+        of_libraries: all.of_libraries.clone(),
+    });
     Ok(())
 }
 
-/// The address of the calling thread's variable at an offset.
+/// The address of the calling thread's variable with this number: an offset in the block, or a library's.
 pub extern "C" fn address(offset: u64) -> *mut u8 {
+    if offset >= OF_LIBRARIES {
+        return of_library(offset);
+    }
     let mut base = BASE.get();
     if base.is_null() {
         base = begin();
     }
     base.wrapping_add(offset as usize)
+}
+
+/// The dynamic linker says where the calling thread has it.
+#[cold]
+fn of_library(number: u64) -> *mut u8 {
+    let names = BLOCK.get().map_or(&[][..], |block| &block.of_libraries);
+    let name = names.get((number - OF_LIBRARIES) as usize);
+    let address = name.and_then(|name| symbols::find(name));
+    address.unwrap_or(std::ptr::null()).cast_mut().cast()
 }
 
 #[cold]

@@ -383,7 +383,8 @@ impl<K: Key> Core<K> {
             let asked = catch_unwind(AssertUnwindSafe(|| self.backend.resolve(symbol)));
             asked.unwrap_or_default()
         };
-        let known = link::runtime::lookup(symbol).or_else(by_backend);
+        // The front end first: its runtime may have a `memcpy` of its own.
+        let known = by_backend().or_else(|| link::runtime::lookup(symbol));
         known.map(|address| address as u64)
     }
 

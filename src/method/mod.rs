@@ -16,7 +16,8 @@ pub(crate) use table::Table;
 /// What can be a method's key: a front end's name for a piece of code.
 ///
 /// Implemented for every type that fits; there is nothing to write. Its `Eq`, `Hash`, `Debug` and
-/// `Drop` run under locks of the cache, and must not call it.
+/// `Drop` run under locks of the cache, and must not call it. What its `Debug` prints stands in
+/// every error and event about the method: keep it short.
 pub trait Key: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static {}
 
 impl<K: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static> Key for K {}

@@ -26,10 +26,7 @@ pub const LIBC: &[Program] = &[
         "rest",
         "-x",
     ]),
-    program("fork_child.c").needs(&[Fork]),
-    program("vfork_refused.c")
-        .needs(&[VforkRefused])
-        .refused(&["vfork"]),
+    program("fork_child.c").refused(&["fork", "main"]),
 ];
 
 /// How programs end, and what interrupts them.
@@ -55,7 +52,7 @@ pub const THREADS: &[Program] = &[
     program("threads_join.c").needs(&[Threads]),
     program("threads_mutex.c").needs(&[Threads]),
     program("threads_condition.c").needs(&[Threads]),
-    program("threads_exit.c").needs(&[Threads]),
+    program("threads_exit.c").needs(&[Threads, CleanupHandlers]),
     program("threads_cancel.c").needs(&[Threads]),
     program("threads_specific.c").needs(&[Threads]),
     program("threads_detached.c").needs(&[Threads]),

@@ -19,10 +19,10 @@ pub enum Feature {
     Signals,
     /// Indirect functions.
     Ifuncs,
-    /// `fork` without `exec`.
-    Fork,
-    /// `vfork` refused.
-    VforkRefused,
+    /// Functions of libraries that the program replaces, seen by the libraries too (`operator new`).
+    Replacements,
+    /// Clean-up handlers of C (`pthread_cleanup_push`) that `pthread_exit` runs.
+    CleanupHandlers,
     /// Hidden symbols of libgcc.
     CpuModel,
     /// Library calls that the code generator makes find the program's own functions.
@@ -35,19 +35,9 @@ pub enum Feature {
 
 /// What `run_ir` cannot do yet. A program that needs one of these is only run natively.
 pub const WAITING: &[Feature] = &[
-    Feature::ThreadLocals,
-    Feature::Exceptions,
-    Feature::Load,
-    Feature::Constructors,
-    Feature::Threads,
-    Feature::Signals,
     Feature::Ifuncs,
-    Feature::Fork,
-    Feature::VforkRefused,
-    Feature::CpuModel,
-    Feature::OwnMemcpy,
-    Feature::Errno,
-    Feature::Differences,
+    Feature::CleanupHandlers,
+    Feature::Replacements,
 ];
 
 /// A program, with the usual answer to everything: see [`program`].

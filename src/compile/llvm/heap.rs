@@ -67,7 +67,7 @@ const REMEMBERED: usize = 31;
 /// A difference is believed that is not further from the prediction than so many times the
 /// prediction, or this many bytes.
 const BELIEVED_FACTOR: i64 = 3;
-const BELIEVED_BYTES: i64 = 256 << 10;
+const BELIEVED_BYTES: i64 = 64 << 10;
 
 impl Gauge {
     fn lock(&self) -> std::sync::MutexGuard<'_, Samples> {

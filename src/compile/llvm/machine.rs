@@ -1,6 +1,6 @@
 //! LLVM's target machines: the passes and the code generator.
 
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
@@ -75,8 +75,6 @@ impl Machines {
         });
         outcome.map_err(|message| Error::Target { message })?;
         let first = Machine::new(level)?;
-        static TRIED: Once = Once::new();
-        TRIED.call_once(|| first.try_out());
         Ok(Self {
             idle: Mutex::new(vec![first]),
             level,
@@ -88,41 +86,26 @@ impl Machines {
         &self.gauge
     }
 
-    /// Runs `f` with a machine of its own.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&Machine) -> Result<R, Error>) -> Result<R, Error> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let machine = match idle {
-            Some(machine) => machine,
-            None => Machine::new(self.level)?,
-        };
-        let result = f(&machine);
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(machine);
-        result
+    /// A machine for the caller alone, to be [given back](Machines::give_back).
+    pub(super) fn take(&self) -> Result<Machine, Error> {
+        let idle = self.idle().pop();
+        idle.map_or_else(|| Machine::new(self.level), Ok)
+    }
+
+    pub(super) fn give_back(&self, machine: Machine) {
+        self.idle().push(machine);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Machine>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells a module what it is for.
     pub(super) fn describe(&self, module: &Module<'_>) {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        match idle.first() {
-            Some(machine) => machine.describe(module),
-            None => {
-                drop(idle);
-                // All in use: making one cannot fail now if it did not before.
-                if let Ok(machine) = Machine::new(self.level) {
-                    machine.describe(module);
-                    self.idle
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(machine);
-                }
-            }
+        // Making one cannot fail now if it did not before.
+        if let Ok(machine) = self.take() {
+            machine.describe(module);
+            self.give_back(machine);
         }
     }
 }
@@ -166,6 +149,7 @@ done:
 ";
 
 impl Machine {
+    /// Makes one, and tries it out.
     fn new(level: OptLevel) -> Result<Self, Error> {
         let target_error = |message: String| Error::Target { message };
         let triple = TargetMachine::get_default_triple();
@@ -181,7 +165,11 @@ impl Machine {
                 RelocMode::PIC,
                 CodeModel::Small,
             )
-            .map(|inner| Self { inner, level })
+            .map(|inner| {
+                let machine = Self { inner, level };
+                machine.try_out();
+                machine
+            })
             .ok_or_else(|| target_error(format!("none for {}", display(&triple))))
     }
 
@@ -190,9 +178,10 @@ impl Machine {
         module.set_data_layout(&self.inner.get_target_data().get_data_layout());
     }
 
-    /// Compiles something small for the first time in the process, which takes ten times as long
-    /// as it will from then on: variables inside LLVM's functions are made, and their destructors
-    /// registered before a cache's handler of `exit`, which must run before them.
+    /// Compiles something small. The first time in the process that takes ten times as long as it
+    /// will from then on: variables inside LLVM's functions are made, and their destructors
+    /// registered before a cache's handler of `exit`, which must run before them. And what each
+    /// machine learns of its target at first is not taken for the memory of a context.
     fn try_out(&self) {
         let context = Context::create();
         let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");

@@ -22,8 +22,8 @@ use inkwell::module::Module;
 
 use self::census::Census;
 use self::context::LlvmContext;
-use self::machine::Machines;
 pub use self::machine::OptLevel;
+use self::machine::{Machine, Machines};
 pub use self::unit::Unit;
 use super::{Backend, Batch};
 use crate::error::{BoxError, Error};
@@ -187,6 +187,7 @@ impl<F: Frontend> Llvm<F> {
     fn compile_module(
         &self,
         context: &LlvmContext,
+        machine: &Machine,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
         let started = Instant::now();
@@ -196,15 +197,12 @@ impl<F: Frontend> Llvm<F> {
         };
         lower::calls(&module, batch);
         batch.phases.emit += started.elapsed();
-        let generated = self.machines.with(|machine| {
-            let started = Instant::now();
-            machine.optimise(&module)?;
-            batch.phases.optimise += started.elapsed();
-            let started = Instant::now();
-            let object = machine.generate(&module);
-            batch.phases.generate += started.elapsed();
-            object
-        });
+        let started = Instant::now();
+        let optimised = machine.optimise(&module);
+        batch.phases.optimise += started.elapsed();
+        let started = Instant::now();
+        let generated = optimised.and_then(|()| machine.generate(&module));
+        batch.phases.generate += started.elapsed();
         let said = context.take_errors();
         let method = || match batch.len() {
             1 => format!("{:?}", batch.key(0)),
@@ -255,9 +253,11 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
         context: &mut LlvmContext,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
+        let machine = self.machines.take()?;
         heap::fill_store();
         let before = heap::in_use();
-        let object = self.compile_module(context, batch);
+        let object = self.compile_module(context, &machine, batch);
+        self.machines.give_back(machine);
         let (kept, work) = object
             .as_ref()
             .map_or((0, 0), |o| (heap::taken_by(o), o.len() as u64));

@@ -23,6 +23,8 @@ mod strategy;
 mod table;
 mod world;
 
+use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -62,6 +64,11 @@ fn main() -> ExitCode {
 
 /// Runs what the options say, and shows it. True if all results were right.
 fn run(options: &Options) -> Fallible<bool> {
+    let named = |path: &Path, error| format!("--report {}: {error}", path.display());
+    if let Some(path) = &options.report {
+        // Before the run, which may take minutes.
+        File::create(path).map_err(|error| named(path, error))?;
+    }
     let seed = options.seed;
     let outcomes = match options.which {
         Which::All => compare::run_all(options)?,
@@ -79,7 +86,8 @@ fn run(options: &Options) -> Fallible<bool> {
         table::print(&outcomes);
     }
     if let Some(path) = &options.report {
-        std::fs::write(path, report::page(options, &outcomes))?;
+        std::fs::write(path, report::page(options, &outcomes))
+            .map_err(|error| named(path, error))?;
         println!("report: {}", path.display());
     }
     if options.json {

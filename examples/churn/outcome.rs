@@ -65,7 +65,8 @@ impl Outcome {
         let mapped_peak = peak(samples, |s| s.mapped_code_kib) * 1024;
         Self {
             strategy: name.to_owned(),
-            methods: last.compiles,
+            // Evictions and the like are as late.
+            methods: figures.compiles.max(last.compiles),
             threads: options.threads,
             opt: options.opt,
             seed: options.seed,

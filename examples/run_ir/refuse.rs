@@ -14,10 +14,20 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const LIKE_C: [u32; 4] = [0, 8, 9, 78];
 
 /// libc functions whose callbacks come at any time, on any thread, or in a process without our workers.
-const FOREIGN: [(&str, &str); 10] = [
+const FOREIGN: [(&str, &str); 20] = [
     ("thrd_create", "threads"),
     ("clone", "threads"),
     ("timer_create", "threads"),
+    ("aio_read", "threads of libc's own"),
+    ("aio_read64", "threads of libc's own"),
+    ("aio_write", "threads of libc's own"),
+    ("aio_write64", "threads of libc's own"),
+    ("aio_fsync", "threads of libc's own"),
+    ("aio_fsync64", "threads of libc's own"),
+    ("lio_listio", "threads of libc's own"),
+    ("lio_listio64", "threads of libc's own"),
+    ("getaddrinfo_a", "threads of libc's own"),
+    ("pthread_setcanceltype", "cancellation at any time"),
     ("mq_notify", "threads"),
     ("fork", "child processes that share the program's code"),
     ("_Fork", "child processes that share the program's code"),

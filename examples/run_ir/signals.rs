@@ -17,7 +17,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::mem::{MaybeUninit, zeroed};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::frontend::Key;
@@ -26,18 +26,18 @@ use crate::frontend::Key;
 const SIGNALS: usize = 65;
 const IGNORED: [usize; 2] = [libc::SIG_DFL, libc::SIG_IGN];
 
-/// What the program asked for, by signal. Read by our handler without the lock: the kernel runs it only after
-/// `sigaction`, and an entry is written before that.
-struct Actions(UnsafeCell<[MaybeUninit<sigaction>; SIGNALS]>, Mutex<()>);
+/// What the program asked for, by signal. An entry is written before the kernel is told, never changed, and never
+/// freed: our handler reads it without a lock.
+static ACTIONS: [AtomicPtr<sigaction>; SIGNALS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS];
 
-// SAFETY: entries are written under the lock; a reader in a signal handler sees an old or a new handler's address,
-// which is a word.
-unsafe impl Sync for Actions {}
+/// Held while one changes.
+static CHANGING: Mutex<()> = Mutex::new(());
 
-static ACTIONS: Actions = Actions(
-    UnsafeCell::new([const { MaybeUninit::uninit() }; SIGNALS]),
-    Mutex::new(()),
-);
+fn action(signal: c_int) -> sigaction {
+    // SAFETY: our handler runs only for signals that have an entry; entries stay as they are.
+    unsafe { *ACTIONS[signal as usize].load(Ordering::Acquire) }
+}
 
 /// How many threads have something noted. Looked at by every stub.
 pub static NOTED: AtomicU32 = AtomicU32::new(0);
@@ -86,14 +86,10 @@ unsafe extern "C" fn set_action(
         // SAFETY: libc refuses the number.
         return unsafe { libc::sigaction(signal, new, old) };
     };
-    let _alone = ACTIONS.1.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the lock is held; the caller's pointers are null or valid.
+    let _alone = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the caller's pointers are null or valid; entries stay as they are.
     unsafe {
-        let entry = (*ACTIONS.0.get())
-            .as_mut_ptr()
-            .add(index)
-            .cast::<sigaction>();
-        let before = *(*ACTIONS.0.get()).as_ptr().add(index);
+        let before = ACTIONS[index].load(Ordering::Acquire);
         let ours = interrupted as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
         let mut result: sigaction = zeroed();
         let outcome = if new.is_null() {
@@ -101,16 +97,17 @@ unsafe extern "C" fn set_action(
         } else {
             let mut to_kernel = *new;
             if !IGNORED.contains(&to_kernel.sa_sigaction) {
-                *entry = *new;
+                ACTIONS[index].store(Box::into_raw(Box::new(*new)), Ordering::Release);
                 to_kernel.sa_sigaction = ours;
-                to_kernel.sa_flags |= libc::SA_SIGINFO;
+                // A call that waits comes back, so that the handler can run; then it goes on: see `returning`.
+                to_kernel.sa_flags = (to_kernel.sa_flags | libc::SA_SIGINFO) & !libc::SA_RESTART;
             }
             libc::sigaction(signal, &to_kernel, &mut result)
         };
         if outcome == 0 && !old.is_null() {
             // The kernel itself takes a handler out that was to run once.
-            *old = match result.sa_sigaction == ours {
-                true => before.assume_init(),
+            *old = match result.sa_sigaction == ours && !before.is_null() {
+                true => *before,
                 false => result,
             };
         }
@@ -146,7 +143,7 @@ extern "C" fn interrupted(signal: c_int, said: *mut siginfo_t, context: *mut c_v
             libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP
         );
     let in_the_program = CACHE.get().is_some_and(|cache| cache.contains(at));
-    let raised = RAISING.get() == signal || signal == libc::SIGABRT;
+    let raised = RAISING.get() == signal;
     if faulted || in_the_program || raised {
         RAISING.set(0);
         // SAFETY: the program's handler, with what the kernel gave, on a thread of the program's.
@@ -170,17 +167,13 @@ extern "C" fn interrupted(signal: c_int, said: *mut siginfo_t, context: *mut c_v
 /// # Safety
 /// The pointers are as the kernel gives them; the thread is pinned.
 unsafe fn call(signal: c_int, said: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the caller's promise; our handler runs only for signals that have an entry.
+    let action = action(signal);
+    let handler = action.sa_sigaction;
+    type WithInformation = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+    // SAFETY: the caller's promise; the program said by the flag of which type its handler is.
     unsafe {
-        let entry = (*ACTIONS.0.get())
-            .as_ptr()
-            .add(signal as usize)
-            .cast::<sigaction>();
-        let handler = (*entry).sa_sigaction;
-        if (*entry).sa_flags & libc::SA_SIGINFO != 0 {
-            std::mem::transmute::<usize, unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void)>(
-                handler,
-            )(signal, said, context);
+        if action.sa_flags & libc::SA_SIGINFO != 0 {
+            std::mem::transmute::<usize, WithInformation>(handler)(signal, said, context);
         } else {
             std::mem::transmute::<usize, unsafe extern "C" fn(c_int)>(handler)(signal);
         }
@@ -189,18 +182,22 @@ unsafe fn call(signal: c_int, said: *mut siginfo_t, context: *mut c_void) {
 
 /// Runs the handlers of all signals that were noted for the calling thread, lowest first.
 pub extern "C" fn run_noted() {
+    run_all();
+}
+
+/// The same; true if all of them let a call go on that they interrupted.
+fn run_all() -> bool {
     // SAFETY: errno is this thread's own.
     let errno = unsafe { *libc::__errno_location() };
+    let mut restart = true;
     while let Some(signal) = next() {
+        let action = action(signal);
+        restart &= action.sa_flags & libc::SA_RESTART != 0;
         // SAFETY: plain old data; the masks are this thread's. A handler that leaves by `siglongjmp` brings its own
         // mask along, as natively.
         unsafe {
-            let entry = (*ACTIONS.0.get())
-                .as_ptr()
-                .add(signal as usize)
-                .cast::<sigaction>();
-            let mut blocked = (*entry).sa_mask;
-            if (*entry).sa_flags & libc::SA_NODEFER == 0 {
+            let mut blocked = action.sa_mask;
+            if action.sa_flags & libc::SA_NODEFER == 0 {
                 libc::sigaddset(&mut blocked, signal);
             }
             let mut before: libc::sigset_t = zeroed();
@@ -215,6 +212,7 @@ pub extern "C" fn run_noted() {
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
+    restart
 }
 
 /// Takes the lowest signal that was noted. Signals are blocked meanwhile: two words change together.
@@ -248,6 +246,32 @@ extern "C" fn raise(signal: c_int) -> c_int {
     outcome
 }
 
+/// libc's `abort`: a handler for its signal runs at once.
+extern "C" fn abort() -> ! {
+    RAISING.set(libc::SIGABRT);
+    // SAFETY: the program's wish.
+    unsafe { libc::abort() }
+}
+
+/// What the kernel never goes on with after a handler.
+const NEVER_RESTARTED: [&str; 15] = [
+    "sigsuspend",
+    "pause",
+    "sigwaitinfo",
+    "sigtimedwait",
+    "sleep",
+    "usleep",
+    "nanosleep",
+    "clock_nanosleep",
+    "select",
+    "pselect",
+    "poll",
+    "ppoll",
+    "epoll_wait",
+    "epoll_pwait",
+    "kill",
+];
+
 /// Functions of libc that wait, send signals, or change which are blocked: natively a handler has run when one of
 /// them returns. Each takes at most six words and returns one.
 macro_rules! returning {
@@ -264,12 +288,17 @@ macro_rules! returning {
                             unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr().cast()) as usize }
                         });
                         type Six = unsafe extern "C" fn(usize, usize, usize, usize, usize, usize) -> usize;
-                        // SAFETY: libc's function; it does not look at words that it does not take.
-                        let result = unsafe {
-                            std::mem::transmute::<usize, Six>(real)(a, b, c, d, e, f)
-                        };
-                        run_noted();
-                        result
+                        loop {
+                            // SAFETY: libc's function; it does not look at words that it does not take.
+                            let result = unsafe {
+                                std::mem::transmute::<usize, Six>(real)(a, b, c, d, e, f)
+                            };
+                            let interrupted = was_interrupted(result);
+                            let restart = run_all();
+                            if !(interrupted && restart) || NEVER_RESTARTED.contains(&stringify!($name)) {
+                                return result;
+                            }
+                        }
                     }
                     let stand_in: extern "C" fn(usize, usize, usize, usize, usize, usize) -> usize = stand_in;
                     Some(stand_in as *const ())
@@ -278,6 +307,13 @@ macro_rules! returning {
             }
         }
     };
+}
+
+/// Whether a call ended because of a signal: it says -1, and EINTR.
+fn was_interrupted(result: usize) -> bool {
+    // SAFETY: errno is this thread's own. A result may have 32 bits.
+    (result == usize::MAX || result as u32 == u32::MAX)
+        && unsafe { *libc::__errno_location() } == libc::EINTR
 }
 
 returning! {
@@ -307,6 +343,7 @@ pub fn supplied(name: &str) -> Option<*const ()> {
     Some(match name {
         "sigaction" | "__sigaction" => set_action as *const (),
         "signal" | "bsd_signal" | "ssignal" => set_handler as *const (),
+        "abort" => abort as extern "C" fn() -> ! as *const (),
         "raise" | "gsignal" => raise as extern "C" fn(c_int) -> c_int as *const (),
         _ => return returning(name),
     })

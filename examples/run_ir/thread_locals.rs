@@ -10,7 +10,7 @@ use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::target::{
     LLVMABISizeOfType, LLVMGetModuleDataLayout, LLVMPreferredAlignmentOfGlobal,
 };
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
@@ -180,8 +180,12 @@ fn of_library(number: u64) -> *mut u8 {
     address.unwrap_or(std::ptr::null()).cast_mut().cast()
 }
 
+/// Makes the thread's block. It stays: destructors may use it to the thread's very end.
 #[cold]
 fn begin() -> *mut u8 {
+    // Code takes the call for one without side effects.
+    // SAFETY: errno is this thread's own.
+    let errno = unsafe { *libc::__errno_location() };
     let block = BLOCK.get().expect("placed before the program starts");
     // SAFETY: the layout is not empty; the initial values are constants of these sizes, which live as long as the
     // program, and lie within the block by how it was laid out.
@@ -194,15 +198,7 @@ fn begin() -> *mut u8 {
             std::ptr::copy_nonoverlapping(from as *const u8, base.add(offset), size);
         }
         BASE.set(base);
+        *libc::__errno_location() = errno;
         base
-    }
-}
-
-/// The calling thread uses no variable any more.
-pub fn end() {
-    let base = BASE.replace(std::ptr::null_mut());
-    if let Some(block) = BLOCK.get().filter(|_| !base.is_null()) {
-        // SAFETY: from `begin`, with this layout.
-        unsafe { dealloc(base, block.layout) };
     }
 }

@@ -1,15 +1,15 @@
-//! The program's threads: each is a participant, from its start to the last of its destructors.
+//! The program's threads: each is a participant, and pinned, from its start to its end.
 //!
 //! `pthread_create` is ours, also for loaded libraries (`std::thread` calls it from within libstdc++): this
 //! executable defines it, and the dynamic linker finds it here first. Who calls it from outside the program, such as
 //! the cache for its own threads, gets libc's.
 
 use crate::frontend::Key;
-use crate::thread_locals;
+use crate::process;
 use inkpot::{Cache, Guard, Participant};
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 type Start = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 type Create = unsafe extern "C" fn(
@@ -22,11 +22,9 @@ type Destructor = unsafe extern "C" fn(*mut c_void);
 
 static CACHE: OnceLock<Cache<Key>> = OnceLock::new();
 
-/// The key whose destructor ends a thread. Made before any of the program's, it is asked before them in each round.
+/// The key whose destructor runs those of the thread's variables. Made before any of the program's, it is asked
+/// before them in each round.
 static END: OnceLock<libc::pthread_key_t> = OnceLock::new();
-
-/// Rounds in which libc calls the destructors of keys that are still set.
-const ROUNDS: u32 = 4;
 
 thread_local! {
     /// Whether the thread runs the program.
@@ -48,11 +46,18 @@ pub fn begin(cache: Cache<Key>) {
     INSIDE.set(true);
 }
 
-/// What a thread of the program holds.
+/// How many threads the program has started that have not ended.
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+fn running() -> MutexGuard<'static, usize> {
+    RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a thread of the program holds, until the cache finds that it is gone.
 struct Life {
-    guard: Guard<'static>,
-    participant: *mut Participant,
-    rounds: u32,
+    _guard: Guard<'static>,
+    _participant: &'static Participant,
+    ended: bool,
 }
 
 /// What a thread is to do.
@@ -83,8 +88,10 @@ pub unsafe extern "C" fn pthread_create(
     let task = Box::into_raw(Box::new(Task { start, argument }));
     // SAFETY: the caller's promise; `run` takes what it is given.
     unsafe {
+        *running() += 1;
         let failed = create(thread, attributes, run, task.cast());
         if failed != 0 {
+            *running() -= 1;
             drop(Box::from_raw(task));
         }
         failed
@@ -110,48 +117,66 @@ unsafe extern "C-unwind" fn run(task: *mut c_void) -> *mut c_void {
     unsafe { start(argument) }
 }
 
-/// Pins the thread until [`end`] is through with it.
+/// Pins the thread for as long as it lives.
 fn enter(task: *mut Task) -> Task {
     // SAFETY: from `pthread_create`, for this thread alone.
     let task = unsafe { *Box::from_raw(task) };
     if let (Some(cache), Some(&key)) = (CACHE.get(), END.get()) {
-        let participant = Box::into_raw(Box::new(cache.participant("a thread of the program")));
-        // SAFETY: it lives until `end` has dropped the guard.
-        let guard = unsafe { &*participant }.pin();
-        let life = Box::new(Life {
-            guard,
-            participant,
-            rounds: 0,
-        });
-        // SAFETY: a key of ours; `end` takes the value.
-        unsafe { libc::pthread_setspecific(key, Box::into_raw(life).cast()) };
+        let participant: &Participant =
+            Box::leak(Box::new(cache.participant("a thread of the program")));
+        let life = Box::leak(Box::new(Life {
+            _guard: participant.pin(),
+            _participant: participant,
+            ended: false,
+        }));
+        let life: *mut Life = life;
+        // SAFETY: a key of ours.
+        unsafe { libc::pthread_setspecific(key, life.cast()) };
         INSIDE.set(true);
     }
     task
 }
 
-/// libc calls this when a thread ends, with the destructors of the program's own keys, in rounds. The thread stays
-/// pinned to the last one.
+/// libc calls this when a thread ends, before the destructors of the program's own keys, in rounds.
+///
+/// After the last round there is nobody to unpin the thread: destructors of the program's may still follow ours in
+/// it. So it stays pinned, and the cache finds it by its death; what stands in `life` is not given back.
 unsafe extern "C" fn end(life: *mut c_void) {
     run_destructors();
-    // SAFETY: from `enter`, of this thread.
+    if let Some(&key) = END.get() {
+        // SAFETY: a key of ours; libc gives up after its last round.
+        unsafe { libc::pthread_setspecific(key, life) };
+    }
+    // SAFETY: from `enter`, of this thread, and never freed.
     let life = unsafe { &mut *life.cast::<Life>() };
-    life.rounds += 1;
-    if let (true, Some(&key)) = (life.rounds < ROUNDS, END.get()) {
-        let life: *mut Life = life;
-        // SAFETY: a key of ours.
-        unsafe { libc::pthread_setspecific(key, life.cast()) };
-        return;
+    if !std::mem::replace(&mut life.ended, true) {
+        *running() -= 1;
+        RUNNING.1.notify_all();
     }
-    INSIDE.set(false);
-    thread_locals::end();
-    // SAFETY: both were boxed in `enter`, and this is their last use.
-    unsafe {
-        let life = Box::from_raw(std::ptr::from_mut(life));
-        let participant = life.participant;
-        drop(life.guard);
-        drop(Box::from_raw(participant));
+}
+
+unsafe extern "C-unwind" {
+    fn pthread_exit(value: *mut c_void) -> !;
+}
+
+/// libc's `pthread_exit`. On the program's first thread it waits for the others, and ends the process: libc would
+/// wait for the cache's threads too. The first thread's frames are not unwound.
+unsafe extern "C-unwind" fn exit_thread(value: *mut c_void) -> ! {
+    // SAFETY: no preconditions.
+    if unsafe { libc::gettid() != libc::getpid() } {
+        // SAFETY: the program's wish; it unwinds through this frame, which has nothing to drop.
+        unsafe { pthread_exit(value) }
     }
+    run_destructors();
+    let mut running = running();
+    while *running > 0 {
+        running = RUNNING
+            .1
+            .wait(running)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    drop(running);
+    process::exit(0)
 }
 
 /// Runs the destructors of the calling thread's variables, those that they register too.
@@ -177,6 +202,7 @@ extern "C" fn cxa_thread_atexit(
 pub fn supplied(name: &str) -> Option<*const ()> {
     Some(match name {
         "pthread_create" => pthread_create as Create as *const (),
+        "pthread_exit" => exit_thread as *const (),
         "__cxa_thread_atexit" | "__cxa_thread_atexit_impl" => cxa_thread_atexit as *const (),
         _ => return None,
     })

@@ -26,3 +26,4 @@ mod work;
 pub(crate) use self::core::{Core, Life};
 pub use ask::last_failure;
 pub(crate) use ledger::{Cause, Limits};
+pub(crate) use recycle::Reclaim;

@@ -153,9 +153,11 @@ impl<K: Key> Core<K> {
         let bytes = self.dispose(contexts);
         for (callees, charge) in remains {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(callees)));
+            // Both at once: who looks at both sees it in one of them.
+            let mut reclaim = lock(&self.reclaim);
             self.ledger().recycled(&charge);
+            reclaim.remains -= 1;
         }
-        lock(&self.reclaim).remains -= many;
         self.refill_pool();
         trim(&mut lock(&self.reclaim), bytes, !waits);
         waits
@@ -169,8 +171,8 @@ impl<K: Key> Core<K> {
         let contexts = corpses
             .iter_mut()
             .filter_map(|corpse| {
-                let charged = std::mem::take(&mut corpse.charge.context);
-                Some((corpse.body.context.take()?, charged))
+                let context = corpse.body.context.take()?;
+                Some((context, std::mem::take(&mut corpse.charge.context)))
             })
             .collect();
         if !corpses.is_empty() || !tickets.is_empty() {
@@ -299,13 +301,24 @@ impl<K: Key> Core<K> {
             .into_iter()
             .flat_map(|w| w.corpses);
         bodies.extend(waiting.chain(reclaim.refused.drain(..)).map(|c| c.body));
-        for mut body in bodies.into_iter().rev() {
-            // SAFETY: participants keep the cache, so there is none, and no thread is inside.
-            // What cannot be unmapped one by one goes with the reservation.
-            let _ = unsafe { body.region.release(&self.space) };
+        // All tables are deregistered before anything of the embedder's is dropped: that may
+        // panic, and the reservation goes in any case.
+        fork::while_not_forking(|| {
+            for body in bodies.iter_mut().rev() {
+                // SAFETY: participants keep the cache, so there is none, and no thread is inside.
+                // What cannot be unmapped one by one goes with the reservation.
+                let _ = unsafe { body.region.release(&self.space) };
+            }
+        });
+        let guarded = |drop: &mut dyn FnMut()| {
+            let _ = catch_unwind(AssertUnwindSafe(drop));
+        };
+        for body in bodies {
+            let mut body = Some(body);
+            guarded(&mut || drop(body.take()));
         }
-        ledger.resident.clear();
-        self.table.release_addresses();
+        guarded(&mut || ledger.resident.clear());
+        guarded(&mut || self.table.release_addresses());
     }
 }
 

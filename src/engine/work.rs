@@ -82,7 +82,8 @@ impl<K: Key> Core<K> {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.
             let message = crate::panic_message(&*panic);
             for (method, _) in &begun {
-                method.give_up(|| Error::CompilePanicked {
+                // Those that were published before may be on their way again.
+                method.give_up(Phase::Compiling, || Error::CompilePanicked {
                     method: method.describe(),
                     message: message.clone(),
                 });
@@ -470,7 +471,7 @@ impl<K: Key> Core<K> {
     /// Lets nothing in any more, and tells who waits.
     pub(crate) fn close(&self) {
         for method in self.queue.close() {
-            method.give_up(|| Error::ShuttingDown);
+            method.give_up(Phase::Queued, || Error::ShuttingDown);
         }
         self.bell.ring();
     }

@@ -55,8 +55,8 @@ struct Series {
     whole: Option<Registered>,
 }
 
-/// A generation's memory. Released by [`Region::release`]; dropping one leaves its memory
-/// mapped, which is safe, and wasteful.
+/// A generation's memory. To be released by [`Region::release`] before the reservation goes: the
+/// tables of one that is dropped without stay registered.
 pub(crate) struct Region {
     text: Area,
     constants: Area,

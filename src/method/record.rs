@@ -104,10 +104,10 @@ impl<K: Key> Method<K> {
         self.changed.notify_all();
     }
 
-    /// Ends a request that came to nothing, if one is under way, and tells who waits.
-    pub(crate) fn give_up(&self, error: impl FnOnce() -> Error) {
+    /// Ends a request that came to nothing, if it stands at this phase, and tells who waits.
+    pub(crate) fn give_up(&self, phase: Phase, error: impl FnOnce() -> Error) {
         let mut state = self.lock();
-        if state.phase != Phase::Idle {
+        if state.phase == phase {
             state.phase = Phase::Idle;
             state.attempts += 1;
             state.failure = Some(error());

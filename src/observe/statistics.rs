@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Core;
+use crate::engine::{Core, Reclaim};
 use crate::method::Key;
 
 /// Bytes by what they are for.
@@ -158,10 +158,17 @@ impl Statistics {
         // In the order of the locks: the reclaimer, the ledger, the rest.
         // In a forked child only what the fork handlers held can be locked.
         let child = core.check_fork().is_err();
-        if !child {
-            all.add_reclamation(core);
+        if child {
+            all.add_ledger(core);
+        } else {
+            // Held until the ledger was read: a generation goes from one to the other.
+            let mut reclaim = core
+                .reclaim
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            all.add_reclamation(&mut reclaim);
+            all.add_ledger(core);
         }
-        all.add_ledger(core);
         if !child {
             all.add_memory(core);
         }
@@ -169,14 +176,9 @@ impl Statistics {
         all
     }
 
-    fn add_reclamation<K: Key>(&mut self, core: &Core<K>) {
-        let mut reclaim = core
-            .reclaim
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn add_reclamation<K: Key>(&mut self, reclaim: &mut Reclaim<K>) {
         reclaim.bury_dead_participants();
         self.generations_fallow = reclaim.fallow() as u64;
-        self.contexts = core.released_contexts() as u64;
         self.grace_oldest = reclaim.oldest().unwrap_or_default();
         let mut ages = reclaim.ages().to_vec();
         ages.sort_unstable();
@@ -236,7 +238,7 @@ impl Statistics {
             link: counters.link,
             overhead: counters.overhead,
         };
-        self.contexts += ledger.contexts();
+        self.contexts = core.released_contexts() as u64 + ledger.contexts();
     }
 
     fn add_memory<K: Key>(&mut self, core: &Core<K>) {

@@ -21,8 +21,8 @@ pub enum Feature {
     Ifuncs,
     /// Functions of libraries that the program replaces, seen by the libraries too (`operator new`).
     Replacements,
-    /// Clean-up handlers of C (`pthread_cleanup_push`) that `pthread_exit` runs.
-    CleanupHandlers,
+    /// A first thread that ends before the process, and is joined.
+    JoinsMain,
     /// Hidden symbols of libgcc.
     CpuModel,
     /// Library calls that the code generator makes find the program's own functions.
@@ -34,11 +34,7 @@ pub enum Feature {
 }
 
 /// What `run_ir` cannot do yet. A program that needs one of these is only run natively.
-pub const WAITING: &[Feature] = &[
-    Feature::Ifuncs,
-    Feature::CleanupHandlers,
-    Feature::Replacements,
-];
+pub const WAITING: &[Feature] = &[Feature::Ifuncs, Feature::JoinsMain, Feature::Replacements];
 
 /// A program, with the usual answer to everything: see [`program`].
 pub struct Program {

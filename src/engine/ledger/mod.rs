@@ -229,13 +229,14 @@ impl<K: Key> Ledger<K> {
         subtract(&mut self.alive, &info.charge);
         add(&mut self.retired, &info.charge);
         let body = info.body.expect("a sealed generation has its body");
-        event!("dead", generation = id, bytes = info.charge.total());
         self.dead.push(Corpse {
             id,
             body,
             charge: info.charge,
             died: Instant::now(),
         });
+        // Last: a subscriber may panic.
+        event!("dead", generation = id, bytes = info.charge.total());
     }
 
     /// The reclaimer has disposed of a retired generation's context.
@@ -272,7 +273,10 @@ impl<K: Key> Ledger<K> {
             state.attempts += 1;
             state.failure = None;
             match result {
-                _ if state.version != version => self.counters.stale += 1,
+                // Never publish twice: the first code's generation would wait for it for ever.
+                _ if state.version != version || state.resident.is_some() => {
+                    self.counters.stale += 1;
+                }
                 Err(error) => {
                     self.counters.failures += 1;
                     event!("failed", key = ?method.key, error = %error);

@@ -1,0 +1,112 @@
+//! What goes wrong at the very end, and what is seen on the way there.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inkpot::{Backend, Batch, Cache, Error};
+use support::synthetic::{Code, How, Synthetic, method};
+
+/// One context's drop panics when this is set.
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if ARMED.swap(false, Ordering::SeqCst) {
+            resume_unwind(Box::new("a context's drop"))
+        }
+    }
+}
+
+/// Synthetic code, all of it from one context, and contexts that may panic.
+#[derive(Default)]
+struct Fragile {
+    inner: Synthetic,
+    context: Mutex<Option<<Synthetic as Backend<Code>>::Context>>,
+}
+
+impl Backend<Code> for Fragile {
+    type Context = Explosive;
+
+    fn open(&self) -> Result<(Explosive, u64), Error> {
+        Ok((Explosive, 1000))
+    }
+
+    fn compile(
+        &self,
+        _context: &mut Explosive,
+        batch: &mut Batch<'_, Code>,
+    ) -> Result<Vec<u8>, Error> {
+        let mut context = self.context.lock().unwrap();
+        if context.is_none() {
+            *context = Some(self.inner.open()?.0);
+        }
+        let context = context.as_mut().expect("opened above");
+        self.inner.compile(context, batch)
+    }
+
+    fn resolve(&self, symbol: &str) -> Option<*const ()> {
+        self.inner.resolve(symbol)
+    }
+}
+
+/// All unwind tables are gone before anything of the embedder's is dropped: a table that stayed would be read by
+/// the next panic, from memory that is gone.
+#[test]
+fn a_context_whose_drop_panics_when_the_cache_ends() {
+    let cache = Cache::with_backend(Fragile::default()).build().unwrap();
+    let me = cache.participant("test");
+    for n in 0..6 {
+        let framed = method(&cache, Code::new(n, How::Host).framed());
+        let mut guard = me.pin();
+        framed.get(&mut guard).unwrap();
+        drop(guard);
+        cache.seal();
+    }
+    drop(me);
+    ARMED.store(true, Ordering::SeqCst);
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(cache)));
+    // The workers end a little later, and one of them is the last owner.
+    for _ in 0..50 {
+        let later = catch_unwind(|| resume_unwind(Box::new(1)));
+        assert!(later.is_err());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// Generations go from one state to the next, and none is missed or counted twice on the way.
+#[test]
+fn statistics_are_one_snapshot() {
+    let cache = Cache::with_backend(Synthetic::default()).build().unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                let now = cache.statistics();
+                let sum = now.generations_open
+                    + now.generations_sealed
+                    + now.generations_dead
+                    + now.generations_fallow
+                    + now.generations_recycled;
+                assert!((most..=1500).contains(&sum), "{sum} after {most}");
+                most = sum;
+            }
+        });
+        let me = cache.participant("test");
+        for n in 0..1500 {
+            let code = Code::new(n, How::Leaf);
+            let leaf = method(&cache, code);
+            let mut guard = me.pin();
+            leaf.get(&mut guard).unwrap();
+            drop(guard);
+            cache.seal();
+            cache.evict(&code);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}

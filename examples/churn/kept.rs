@@ -5,9 +5,10 @@
 //! One thread compiles, and owns contexts and code. The others ask it, and wait.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
@@ -35,7 +36,9 @@ pub enum Contexts {
 /// Compiled methods that stay.
 pub struct Kept {
     shared: Arc<Shared>,
-    requests: Sender<Key>,
+    /// `None` once no more requests are taken.
+    requests: Option<Sender<Key>>,
+    compiler: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -45,6 +48,8 @@ struct Shared {
     compiles: AtomicU64,
     contexts: AtomicU64,
     invalidations: AtomicU64,
+    /// What is still asked for is not compiled any more.
+    stop: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -73,11 +78,20 @@ impl Kept {
             }
             Err(error) => drop(ready.send(Err(error))),
         };
-        std::thread::Builder::new()
+        let compiler = std::thread::Builder::new()
             .name("compiler".into())
             .spawn(compile)?;
         begun.recv()??;
-        Ok(Self { shared, requests })
+        Ok(Self {
+            shared,
+            requests: Some(requests),
+            compiler: Some(compiler),
+        })
+    }
+
+    fn send(&self, key: &Key) -> Fallible<()> {
+        let requests = self.requests.as_ref();
+        Ok(requests.ok_or("nobody compiles any more")?.send(*key)?)
     }
 
     fn resident(&self, key: &Key) -> Option<MethodFn> {
@@ -96,7 +110,7 @@ impl Kept {
                 Some(Method::Queued) => {}
                 None => {
                     table.insert(*key, Method::Queued);
-                    self.requests.send(*key)?;
+                    self.send(key)?;
                 }
             }
             table = self
@@ -104,6 +118,17 @@ impl Kept {
                 .compiled
                 .wait(table)
                 .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// LLVM's static variables go when the process exits: nobody must be compiling then.
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.requests = None;
+        if let Some(compiler) = self.compiler.take() {
+            let _ = compiler.join(); // a panic was reported when it happened
         }
     }
 }
@@ -119,7 +144,7 @@ impl Strategy for Kept {
         let mut table = self.shared.table();
         if !table.contains_key(site) {
             table.insert(*site, Method::Queued);
-            self.requests.send(*site)?;
+            self.send(site)?;
         }
         Ok(())
     }
@@ -178,7 +203,7 @@ impl Caller<Key> for &Kept {
     fn rest(&mut self) {}
 }
 
-/// What the compiling thread owns. It ends with the process.
+/// What the compiling thread owns. Contexts and code end with the process.
 struct Compiler {
     contexts: Contexts,
     seed: u64,
@@ -221,6 +246,9 @@ impl Compiler {
 
     fn run(mut self, queue: &Receiver<Key>) {
         for key in queue {
+            if self.shared.stop.load(Ordering::Relaxed) {
+                break;
+            }
             self.address(&key).ok();
         }
     }

@@ -9,6 +9,7 @@ use crate::compile::{Backend, ErasedBackend, Frontend, OptLevel};
 use crate::error::Error;
 use crate::evict::{Lru, Policy};
 use crate::method::Key;
+use crate::observe::Stall;
 
 /// When a generation's LLVM context is disposed of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,7 +87,12 @@ pub(crate) struct Config {
     pub(crate) stress: Stress,
     pub(crate) imports: HashMap<String, usize>,
     pub(crate) failure_entry: Option<usize>,
+    pub(crate) stall_after: Duration,
+    pub(crate) stall_bytes: u64,
+    pub(crate) on_stall: Option<OnStall>,
 }
+
+type OnStall = Box<dyn Fn(&Stall) + Send + Sync>;
 
 impl Default for Config {
     fn default() -> Self {
@@ -109,6 +115,9 @@ impl Default for Config {
             stress: Stress::default(),
             imports: HashMap::new(),
             failure_entry: None,
+            stall_after: Duration::from_secs(10),
+            stall_bytes: 256 << 20,
+            on_stall: None,
         }
     }
 }
@@ -269,6 +278,27 @@ impl<K: Key> Builder<K> {
     /// Who reclaims. Default: a thread of the cache's own.
     pub fn reclaimer(mut self, reclaimer: Reclaimer) -> Self {
         self.config.reclaimer = reclaimer;
+        self
+    }
+
+    /// How long memory may wait for a thread that stays pinned before that is a [`Stall`]: it stands
+    /// in the [`Statistics`](crate::Statistics), and is told. Default: 10 seconds.
+    pub fn stall_after(mut self, age: Duration) -> Self {
+        self.config.stall_after = age;
+        self
+    }
+
+    /// Bytes that may be retired and not yet freed before that is a [`Stall`]. Default: 256 MiB.
+    pub fn stall_bytes(mut self, bytes: u64) -> Self {
+        self.config.stall_bytes = bytes;
+        self
+    }
+
+    /// Is called when a [`Stall`] begins, or passes to another participant: on the reclaimer's
+    /// thread, or in [`Cache::maintain`]. It must not wait for the participant, and may ask for
+    /// statistics. Default: none.
+    pub fn on_stall(mut self, listener: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.config.on_stall = Some(Box::new(listener));
         self
     }
 

@@ -127,6 +127,10 @@ pub enum Error {
     /// it would wait for itself.
     #[error("this thread is pinned, and would wait for itself: drop its guards first")]
     Pinned,
+    /// [`Guard::blocking`](crate::Guard::blocking) was called while another guard of the thread was
+    /// alive: the thread may be inside code under that one.
+    #[error("another guard of this thread is alive, and the thread may be inside code under it")]
+    AnotherGuard,
     /// The process is a forked child: it may call what was resident at the fork, and nothing else.
     #[error("a forked child can call resident code, but cannot compile, evict or invalidate")]
     Forked,

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::Life;
 use crate::error::Error;
+use crate::lease::Lease;
 use crate::method::{CellWord, Entry, Key, Method, MethodType};
 use crate::reclaim::{Domain, Guard};
 
@@ -123,6 +124,29 @@ impl<K: Key, F: MethodType> Handle<K, F> {
             method: self.method.clone(),
             life: self.life.clone(),
         }
+    }
+
+    /// Keeps the code that the method has now, compiled first if need be, for as long as the
+    /// returned value lives, and all of its generation: for who keeps a pointer into it. Eviction
+    /// and invalidation go on. Entries loaded before under this guard end here, as in
+    /// [`get`](Handle::get).
+    ///
+    /// # Errors
+    /// As for [`get`](Handle::get).
+    pub fn lease(&self, guard: &mut Guard<'_>) -> Result<Lease<F>, Error> {
+        let core = &self.life.core;
+        let code = core.get(&self.method, guard)?;
+        let holds = core.domain.holds();
+        // The thread has been pinned since before it loaded the code, so that is not closed.
+        let hold = holds.owner(code as u64).and_then(|owner| holds.hold(owner));
+        let hold = hold.expect("code that a pinned thread loaded is in a generation");
+        Ok(Lease::new(
+            code,
+            hold,
+            self.method.describe(),
+            core.domain.clone(),
+            self.life.erased(),
+        ))
     }
 
     /// The method's canonical address: the same for as long as the cache lives, whether the

@@ -83,6 +83,7 @@ mod error;
 pub mod evict;
 mod generation;
 mod handle;
+mod lease;
 mod link;
 mod method;
 mod observe;
@@ -96,9 +97,10 @@ pub use config::{Builder, ContextRelease, Reclaimer, Stress};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};
 pub use handle::{Handle, Keep};
+pub use lease::Lease;
 pub use method::{Entry, Key, MethodType};
-pub use observe::{Bytes, CompileTime, Statistics};
-pub use reclaim::{Guard, Participant};
+pub use observe::{Bytes, CompileTime, Stall, Statistics};
+pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 
 /// What a panic said, if it said it in words.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -163,6 +163,12 @@ impl CodeSpace {
         self.stripe(kind).base
     }
 
+    /// A stripe's first address, its length, and the size of its slots.
+    pub(crate) fn stripe_of(&self, kind: Kind) -> (u64, u64, u64) {
+        let stripe = self.stripe(kind);
+        (stripe.base, kind.shape().0, stripe.slot)
+    }
+
     /// Whether an address lies in the reservation.
     pub(crate) fn contains(&self, address: u64) -> bool {
         let base = self.reservation.base();

@@ -113,7 +113,8 @@ impl<K: Key> Core<K> {
         }
     }
 
-    /// Where a call of an empty cell goes on, on a pinned thread.
+    /// Where a call of an empty cell goes on, on a pinned thread. Frames of code lie below: while it
+    /// waits the thread is unpinned, and what its stack has addresses of is held.
     fn resolve(&self, method: &Arc<Method<K>>) -> Result<usize, Error> {
         self.stress(method);
         let _waiter = method.waiter();
@@ -125,7 +126,12 @@ impl<K: Key> Core<K> {
                 method.note_call(entry);
                 return Ok(entry);
             }
-            self.wait_for(method, &mut vain)?;
+            // SAFETY: the resolver was called by code, in a call by which the embedder promised that
+            // no entry off the stack is used after it (`Entry::call`); the wait returns, or unwinds.
+            unsafe {
+                self.domain
+                    .while_blocking(|| self.wait_for(method, &mut vain))?
+            };
         }
     }
 

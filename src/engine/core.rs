@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ledger::{Ledger, Limits, bookkeeping_per_method};
 use super::recycle::{Reclaim, Ticket};
@@ -16,7 +16,7 @@ use crate::error::{Error, MapStep};
 use crate::evict::Policy;
 use crate::generation::{Context, Open, Pool};
 use crate::method::{Key, ResolveContext, Table};
-use crate::reclaim::Domain;
+use crate::reclaim::{Domain, Holds};
 
 /// The engine of a cache. It ends (and with it all code) when neither a handle nor a participant
 /// nor a thread of its own refers to it any more.
@@ -40,6 +40,7 @@ pub(crate) struct Core<K: Key> {
     pub(crate) released_contexts: Mutex<Vec<Context>>,
     /// Waits for a grace period that the reclaimer has not seen yet.
     pub(crate) tickets: Mutex<Vec<Arc<Ticket>>>,
+    pub(crate) began: Instant,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -89,7 +90,7 @@ impl<K: Key> Core<K> {
         };
         let space = Arc::new(CodeSpace::new(config.stress.quarantine)?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
-        let domain = Arc::new(Domain::new());
+        let domain = Arc::new(Domain::new(Holds::new(&space)));
         let core = Arc::new(Self {
             table: Arc::new(Table::new(space.clone(), context)?),
             queue: Queue::new(),
@@ -104,6 +105,7 @@ impl<K: Key> Core<K> {
             look_ups: AtomicU32::new(0),
             released_contexts: Mutex::default(),
             tickets: Mutex::default(),
+            began: Instant::now(),
             domain,
             config,
         });

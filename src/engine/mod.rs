@@ -21,6 +21,7 @@ mod exit;
 mod fork;
 mod ledger;
 mod recycle;
+mod stall;
 mod work;
 
 pub(crate) use self::core::{Core, Life};

@@ -10,7 +10,7 @@ use super::ledger::{Charge, Corpse};
 use crate::error::Error;
 use crate::generation::{Body, Context};
 use crate::method::{Key, Method};
-use crate::observe::event;
+use crate::observe::{Stall, event};
 use crate::reclaim::{Domain, Grace, Reclaimer};
 
 /// Grace periods whose age is remembered.
@@ -62,6 +62,8 @@ type Remains<K> = (Vec<Arc<Method<K>>>, Charge);
 pub(crate) struct Reclaim<K: Key> {
     reclaimer: Reclaimer,
     wakes: Vec<Wake<K>>,
+    /// Their grace period is over, and a stack or a lease holds them: looked at again and again.
+    held: Vec<Corpse<K>>,
     /// The system refused to unmap them: to be tried again.
     refused: Vec<Corpse<K>>,
     /// Generations whose memory is gone, and whose callees are being dropped.
@@ -69,6 +71,8 @@ pub(crate) struct Reclaim<K: Key> {
     ages: Vec<Duration>,
     untrimmed: u64,
     last_trim: Instant,
+    /// Who keeps memory from coming back, while that goes on for too long.
+    pub(super) stall: Option<Stall>,
 }
 
 impl<K: Key> Reclaim<K> {
@@ -76,22 +80,36 @@ impl<K: Key> Reclaim<K> {
         Self {
             reclaimer: Reclaimer::new(domain),
             wakes: Vec::new(),
+            held: Vec::new(),
             refused: Vec::new(),
             remains: 0,
             ages: Vec::new(),
             untrimmed: 0,
             last_trim: Instant::now(),
+            stall: None,
         }
     }
 
-    /// Generations whose grace period runs.
+    /// Generations whose grace period runs, or that are held.
     pub(crate) fn fallow(&self) -> usize {
         self.wakes.iter().map(|w| w.corpses.len()).sum::<usize>()
+            + self.held.len()
             + self.refused.len()
             + self.remains
     }
 
-    /// Ages of the last grace periods, from the death of a generation to its recycling.
+    /// Generations that nothing but a hold keeps.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Who keeps memory from coming back.
+    pub(crate) fn stall(&self) -> Option<&Stall> {
+        self.stall.as_ref()
+    }
+
+    /// Ages of the last grace periods, from the death of a generation to its recycling; without
+    /// those of generations that were held.
     pub(crate) fn ages(&self) -> &[Duration] {
         &self.ages
     }
@@ -111,12 +129,14 @@ impl<K: Key> Core<K> {
     pub(super) fn reclaim_until_closed(&self) {
         while !self.queue.is_closed() {
             let waits = self.maintain();
-            let oldest = lock(&self.reclaim).oldest().unwrap_or_default();
-            let patience = match waits {
-                false => Duration::from_secs(1),
+            let oldest = lock(&self.reclaim).oldest();
+            let patience = match oldest {
+                None if !waits => Duration::from_secs(1),
+                // Only holds: the next safepoint may give them up.
+                None => Duration::from_millis(10),
                 // A participant that has not moved for long is not asked a thousand times a second.
-                true if oldest > Duration::from_millis(200) => Duration::from_millis(10),
-                true => Duration::from_millis(1),
+                Some(age) if age > Duration::from_millis(200) => Duration::from_millis(10),
+                Some(_) => Duration::from_millis(1),
             };
             self.bell.wait(patience);
         }
@@ -129,7 +149,8 @@ impl<K: Key> Core<K> {
         }
         let mut reclaim = lock(&self.reclaim);
         let contexts = self.retire(&mut reclaim);
-        if !reclaim.wakes.is_empty() {
+        // For what is held too: safepoints do something only when the tick has moved.
+        if !reclaim.wakes.is_empty() || !reclaim.held.is_empty() {
             reclaim.reclaimer.step();
         }
         let (over, running) = std::mem::take(&mut reclaim.wakes)
@@ -137,6 +158,7 @@ impl<K: Key> Core<K> {
             .partition(|w| w.grace.is_over());
         reclaim.wakes = running;
         let mut corpses = std::mem::take(&mut reclaim.refused);
+        corpses.append(&mut reclaim.held);
         for wake in over {
             wake.tickets.iter().for_each(|t| t.ring());
             corpses.extend(wake.corpses);
@@ -146,10 +168,13 @@ impl<K: Key> Core<K> {
             .filter_map(|corpse| self.recycle(&mut reclaim, corpse))
             .collect();
         let waits = reclaim.fallow() > 0 || !reclaim.wakes.is_empty();
+        self.ask(&reclaim);
+        let stalled = self.look_for_stalls(&mut reclaim);
         let many = remains.len();
         reclaim.remains += many;
         drop(reclaim);
         // User code from here on (a backend's contexts, keys, the prelude): no lock is held.
+        self.tell_of_stall(stalled);
         let bytes = self.dispose(contexts);
         for (callees, charge) in remains {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(callees)));
@@ -205,8 +230,17 @@ impl<K: Key> Core<K> {
     /// Takes a generation apart: unwind tables and memory. What it leaves to be dropped is
     /// returned.
     fn recycle(&self, reclaim: &mut Reclaim<K>, mut corpse: Corpse<K>) -> Option<Remains<K>> {
-        // SAFETY: the generation's methods were unlinked before it was handed over, and a grace
-        // period has passed since: no thread is inside, nor has an entry.
+        let first_time = !corpse.was_held;
+        if !corpse.body.region.close(self.domain.holds()) {
+            if first_time {
+                corpse.was_held = true;
+                self.ledger().hold(&corpse.charge);
+            }
+            reclaim.held.push(corpse);
+            return None;
+        }
+        // SAFETY: the generation's methods were unlinked before it was handed over, a grace period
+        // has passed since, and no hold was left after that: no thread is inside, nor has an entry.
         let released =
             fork::while_not_forking(|| unsafe { corpse.body.region.release(&self.space) });
         if released.is_err() {
@@ -214,10 +248,14 @@ impl<K: Key> Core<K> {
             return None;
         }
         let waited = corpse.died.elapsed();
-        if reclaim.ages.len() == REMEMBERED_AGES {
-            reclaim.ages.remove(0);
+        if corpse.was_held {
+            self.ledger().unhold(&corpse.charge);
+        } else {
+            if reclaim.ages.len() == REMEMBERED_AGES {
+                reclaim.ages.remove(0);
+            }
+            reclaim.ages.push(waited);
         }
-        reclaim.ages.push(waited);
         event!("recycled", generation = corpse.id, ?waited);
         Some((corpse.body.callees, corpse.charge))
     }
@@ -300,13 +338,14 @@ impl<K: Key> Core<K> {
         let waiting = std::mem::take(&mut reclaim.wakes)
             .into_iter()
             .flat_map(|w| w.corpses);
-        bodies.extend(waiting.chain(reclaim.refused.drain(..)).map(|c| c.body));
+        let rest = reclaim.held.drain(..).chain(reclaim.refused.drain(..));
+        bodies.extend(waiting.chain(rest).map(|c| c.body));
         // All tables are deregistered before anything of the embedder's is dropped: that may
         // panic, and the reservation goes in any case.
         fork::while_not_forking(|| {
             for body in bodies.iter_mut().rev() {
-                // SAFETY: participants keep the cache, so there is none, and no thread is inside.
-                // What cannot be unmapped one by one goes with the reservation.
+                // SAFETY: participants, leases and holds of stacks keep the cache, so there is none,
+                // and no thread is inside, nor will be. What cannot be unmapped one by one goes with the reservation.
                 let _ = unsafe { body.region.release(&self.space) };
             }
         });

@@ -329,7 +329,9 @@ impl<K: Key> Core<K> {
         self.admit(open, growth, &batch)?;
         let added = fork::while_not_forking(|| {
             let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
-            open.body.region.add(&self.space, &object, &mut resolve)
+            let holds = self.domain.holds();
+            let region = &mut open.body.region;
+            region.add(&self.space, holds, &object, &mut resolve)
         });
         added.map_err(|failure| match failure {
             Failure::Link(source) => link_error(source),

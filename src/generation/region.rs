@@ -17,6 +17,7 @@ use crate::code::{CodeSpace, Kind, Run};
 use crate::error::{Error, LinkError};
 use crate::link::unwind::{self, Registered};
 use crate::link::{self, LinkedFunction, Object, Place, Span};
+use crate::reclaim::{Holds, Owner};
 
 /// Bytes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub(crate) struct Region {
     tables: Vec<Series>,
     /// Bytes of sections that were linked in.
     section_bytes: u64,
+    /// What stands beside its slots, so that it can be held. `None` while it has none, and once it
+    /// is closed.
+    owner: Option<Owner>,
 }
 
 /// A batch that was linked in.
@@ -162,6 +166,7 @@ impl Region {
             unwind: Area::new(Kind::Unwind),
             tables: Vec::new(),
             section_bytes: 0,
+            owner: None,
         }
     }
 
@@ -184,6 +189,7 @@ impl Region {
     pub(crate) fn add(
         &mut self,
         space: &CodeSpace,
+        holds: &Holds,
         object: &Object<'_>,
         resolve: &mut dyn FnMut(&str) -> Option<u64>,
     ) -> Result<Added, Failure> {
@@ -200,6 +206,12 @@ impl Region {
         let data_at = self
             .data
             .reserve(space, needs.data.size, needs.data.align)?;
+        // Before anybody can be inside.
+        for area in [&self.text, &self.constants, &self.data] {
+            if let Some(run) = area.runs.last() {
+                holds.own(&mut self.owner, run.kind, run.address, run.len);
+            }
+        }
         let text_run = self.text.runs.last().map_or(0, |run| run.address);
         let Self {
             text,
@@ -264,10 +276,29 @@ impl Region {
         }
     }
 
+    /// Lets nobody hold it any more. False while somebody does.
+    pub(crate) fn close(&mut self, holds: &Holds) -> bool {
+        let Some(owner) = self.owner else {
+            return true;
+        };
+        if !holds.close(owner) {
+            return false;
+        }
+        for area in [&self.text, &self.constants, &self.data] {
+            for run in &area.runs {
+                holds.disown(run.kind, run.address, run.len);
+            }
+        }
+        holds.give_back(owner);
+        self.owner = None;
+        true
+    }
+
     /// Gives all memory back. What could not be unmapped stays in the region, for another try.
     ///
     /// # Safety
-    /// No thread is inside, or can reach, any of its code.
+    /// No thread is inside, or can reach, any of its code: it was closed, after a grace period
+    /// without a method of it that is linked.
     pub(crate) unsafe fn release(&mut self, space: &CodeSpace) -> Result<(), Error> {
         // Newest first: libgcc searches from there, and the other order would be quadratic.
         for series in self.tables.drain(..).rev() {

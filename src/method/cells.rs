@@ -14,11 +14,12 @@
 //! the resolve entry itself, or calls by pointer would always go the slow way. Nor does an empty
 //! cell point to the canonical entry: that would loop.
 //!
-//! Thunk 0 to 3 are no thunks: there stands the stub that all resolve entries jump to. It loads
+//! Cells 0 to 3 are no cells: there stands the flag that polls look at. And thunks 0 to 3 are no
+//! thunks: there stands the stub that all resolve entries jump to. It loads
 //! the cache's [`ResolveContext`] into r11, which no calling convention uses, and goes on in
 //! [`resolve`](crate::method::resolve).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::code::{CodeSpace, Kind, Run};
@@ -154,6 +155,13 @@ impl Cells {
         unsafe { &*(self.word_address(number) as *const CellWord) }
     }
 
+    /// What polls in code look at: not 0 while the reclaimer asks for safepoints.
+    pub(crate) fn flag(&self) -> &AtomicU32 {
+        // SAFETY: the first cells were mapped by `new`, and are no cells, so the word is only ever
+        // used as this flag; it stays mapped as long as the reservation, which `self` keeps.
+        unsafe { &*(self.word_address(0) as *const AtomicU32) }
+    }
+
     /// The method's address as programs see it.
     pub(crate) fn canonical(&self, number: u32) -> usize {
         (self.space.base(Kind::Thunks) + u64::from(number) * THUNK) as usize
@@ -192,7 +200,11 @@ impl Cells {
         })?;
         self.space.write(cells, 0, CHUNK * CELL, |bytes| {
             for (i, cell) in bytes.chunks_exact_mut(CELL as usize).enumerate() {
-                let entry = self.resolve_entry(first + i as u32);
+                let number = first + i as u32;
+                if number < FIRST {
+                    continue; // the flag
+                }
+                let entry = self.resolve_entry(number);
                 cell[..8].copy_from_slice(&entry.to_ne_bytes());
             }
         })?;

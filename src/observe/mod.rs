@@ -1,7 +1,9 @@
 //! What a cache tells of itself.
 
 mod events;
+mod stall;
 mod statistics;
 
 pub(crate) use events::event;
+pub use stall::Stall;
 pub use statistics::{Bytes, CompileTime, Statistics};

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::Stall;
 use crate::engine::{Core, Reclaim};
 use crate::method::Key;
+
+/// Methods that are named in a list, at most.
+const NAMED: usize = 16;
 
 /// Bytes by what they are for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Bytes {
     pub bookkeeping: u64,
     /// All of the above in generations that are dead or fallow: retired, and not yet freed.
     pub retired: u64,
+    /// The part of `retired` whose grace period is over, and that frames on stacks, or leases, hold.
+    pub held: u64,
     /// All of the above in generations with [kept](crate::Handle::keep) methods: what eviction
     /// cannot bring down.
     pub kept: u64,
@@ -78,8 +84,10 @@ pub struct Statistics {
     pub generations_sealed: u64,
     /// Generations without a live method that the reclaimer has not seen yet.
     pub generations_dead: u64,
-    /// Generations whose grace period runs.
+    /// Generations whose grace period runs, or that are held.
     pub generations_fallow: u64,
+    /// Of these, the ones that only a hold keeps: frames on a stack, or a lease.
+    pub generations_held: u64,
     /// Generations freed so far.
     pub generations_recycled: u64,
     /// Contexts alive: of generations, spare, and released at sealing but not yet disposed of.
@@ -107,6 +115,11 @@ pub struct Statistics {
     pub mapped_code_bytes: u64,
     /// The most that this ever was.
     pub mapped_code_bytes_peak: u64,
+    /// The most bytes of text, constants and data that were held at once.
+    pub held_bytes_peak: u64,
+    /// The most bytes of text, constants and data that waited for a grace period at once: for
+    /// threads that were pinned.
+    pub pinned_bytes_peak: u64,
     /// The most bytes of all kinds that generations ever took, retired ones included.
     pub bytes_peak: u64,
     /// Over all sealed generations: bytes of pages behind their sections, and of the sections.
@@ -144,7 +157,14 @@ pub struct Statistics {
     pub longest_pinned: Option<String>,
     /// For at least this long.
     pub longest_pinned_for: Duration,
-    /// Time from a generation's death to its recycling: the median of the last 256.
+    /// Leases alive.
+    pub leases: u64,
+    /// The methods of the oldest sixteen of these.
+    pub leased: Vec<String>,
+    /// Who keeps memory from coming back, while that is a stall.
+    pub stall: Option<Stall>,
+    /// Time from a generation's death to its recycling, but for those that were held: the median of
+    /// the last 256.
     pub grace_median: Duration,
     /// The longest of these.
     pub grace_max: Duration,
@@ -179,6 +199,8 @@ impl Statistics {
     fn add_reclamation<K: Key>(&mut self, reclaim: &mut Reclaim<K>) {
         reclaim.bury_dead_participants();
         self.generations_fallow = reclaim.fallow() as u64;
+        self.generations_held = reclaim.held() as u64;
+        self.stall = reclaim.stall().cloned();
         self.grace_oldest = reclaim.oldest().unwrap_or_default();
         let mut ages = reclaim.ages().to_vec();
         ages.sort_unstable();
@@ -211,6 +233,7 @@ impl Statistics {
             spare_contexts: 0,
             bookkeeping,
             retired: ledger.retired.total(),
+            held: ledger.held.total(),
             kept: kept.total(),
             charged,
             excess: everything
@@ -221,6 +244,8 @@ impl Statistics {
         self.hard_limit = limits.hard_limit;
         self.mapped_code_bytes = code;
         self.mapped_code_bytes_peak = counters.code_peak;
+        self.held_bytes_peak = counters.held_peak;
+        self.pinned_bytes_peak = counters.pinned_peak;
         self.bytes_peak = counters.total_peak;
         (self.sealed_resident, self.sealed_sections) = ledger.density();
         self.batches = counters.batches;
@@ -256,6 +281,8 @@ impl Statistics {
 
     fn add_participants<K: Key>(&mut self, core: &Core<K>) {
         (self.hits, self.misses) = core.domain.counters();
+        let (leases, leased) = core.domain.leases(NAMED);
+        (self.leases, self.leased) = (leases as u64, leased);
         let (participants, pinned) = core.domain.pinned();
         self.participants = participants as u64;
         if let Some(longest) = pinned.first() {

@@ -1,13 +1,15 @@
 //! The participants of one cache, their epoch collector, and the tick.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_epoch::Collector;
 
-use super::participant::Record;
+use super::holds::{Hold, Holds};
+use super::record::{Record, thread_id};
+use super::safepoint;
 
 /// Times of past ticks that are remembered, to tell the age of a pin.
 const REMEMBERED: usize = 4096;
@@ -19,6 +21,8 @@ pub(crate) struct Domain {
     pub(super) collector: Collector,
     members: Mutex<Members>,
     ticks: Mutex<VecDeque<Instant>>,
+    holds: Holds,
+    leases: Mutex<Leases>,
 }
 
 #[repr(align(128))]
@@ -32,23 +36,40 @@ struct Members {
     misses: u64,
 }
 
-/// A participant that is pinned now.
+/// Names of leased methods, by the leases' numbers.
+#[derive(Default)]
+struct Leases {
+    next: u64,
+    names: BTreeMap<u64, String>,
+}
+
+/// A participant that is pinned now, or blocks with frames of code below.
 #[derive(Clone, Debug)]
 pub(crate) struct PinnedParticipant {
     pub(crate) name: String,
     pub(crate) thread: i32,
-    /// At least this long.
+    /// At least this long; zero for who blocks.
     pub(crate) age: Duration,
+    pub(crate) blocked: bool,
+    /// Addresses of code that its last safepoint found.
+    pub(crate) standing: Vec<u64>,
 }
 
 impl Domain {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(holds: Holds) -> Self {
         Self {
+            holds,
             tick: CacheLine(AtomicU64::new(1)),
             collector: Collector::new(),
             members: Mutex::default(),
+            leases: Mutex::default(),
             ticks: Mutex::new(VecDeque::from([Instant::now()])),
         }
+    }
+
+    /// Which generations are held.
+    pub(crate) fn holds(&self) -> &Holds {
+        &self.holds
     }
 
     #[inline(always)]
@@ -94,7 +115,7 @@ impl Domain {
                 *misses += m;
                 // SAFETY: its thread has ended, so this is the only access to the record's
                 // owner part; `thread_is_gone` says true to one caller only.
-                unsafe { record.give_up() };
+                unsafe { record.give_up(&self.holds) };
             }
             !dead
         });
@@ -128,29 +149,87 @@ impl Domain {
                     0 => Duration::ZERO,
                     n => ticks[ticks.len() - n].elapsed(),
                 };
-                Some(PinnedParticipant {
-                    name: record.name.clone(),
-                    thread: record.thread,
-                    age,
-                })
+                Some(PinnedParticipant::new(record, age))
             })
             .collect();
         pinned.sort_by_key(|p| std::cmp::Reverse(p.age));
         (members.records.len(), pinned)
     }
 
+    /// Who keeps memory from being freed, most likely: the participant that has been pinned
+    /// longest, or else one that blocks.
+    pub(crate) fn slowest(&self) -> Option<PinnedParticipant> {
+        let (_, pinned) = self.pinned();
+        let longest = pinned.into_iter().next().filter(|p| !p.age.is_zero());
+        longest.or_else(|| {
+            let members = lock(&self.members);
+            let holds = |r: &&Arc<Record>| r.blocked.load(Ordering::Relaxed);
+            let blocked = members.records.iter().find(holds)?;
+            Some(PinnedParticipant::new(blocked, Duration::ZERO))
+        })
+    }
+
+    /// A lease begins; its number.
+    pub(crate) fn note_lease(&self, name: String) -> u64 {
+        let mut leases = lock(&self.leases);
+        leases.next += 1;
+        let number = leases.next;
+        leases.names.insert(number, name);
+        number
+    }
+
+    /// A lease ends.
+    pub(crate) fn end_lease(&self, number: u64, hold: Hold) {
+        self.holds.release(hold);
+        lock(&self.leases).names.remove(&number);
+    }
+
+    /// How many leases there are, and the names of the methods of the oldest.
+    pub(crate) fn leases(&self, most: usize) -> (usize, Vec<String>) {
+        let leases = lock(&self.leases);
+        let names = leases.names.values().take(most).cloned().collect();
+        (leases.names.len(), names)
+    }
+
     /// Whether the calling thread is pinned in this cache.
     pub(crate) fn this_thread_is_pinned(&self) -> bool {
-        let me = super::participant::thread_id();
+        let me = thread_id();
         lock(&self.members)
             .records
             .iter()
             .any(|r| r.thread == me && r.seen_tick().is_some())
     }
 
+    /// Runs `wait` with the calling thread unpinned, and holds on what its stack has addresses of;
+    /// pinned if more than one of its participants is.
+    ///
+    /// # Safety
+    /// As for [`Participant::blocking`](crate::Participant::blocking).
+    pub(crate) unsafe fn while_blocking<R>(&self, wait: impl FnOnce() -> R) -> R {
+        match safepoint::only_pinned(self) {
+            // SAFETY: a record of this thread, alive as long as it is pinned; the rest is the
+            // caller's promise.
+            Some(record) => unsafe { safepoint::blocking(&*record, self, wait) },
+            None => wait(),
+        }
+    }
+
     /// Holds the list of members still while the process forks.
     pub(crate) fn hold_for_fork(&self) -> impl Sized + '_ {
-        (lock(&self.members), lock(&self.ticks))
+        (lock(&self.members), lock(&self.ticks), lock(&self.leases))
+    }
+}
+
+impl PinnedParticipant {
+    fn new(record: &Record, age: Duration) -> Self {
+        let standing = record.standing.iter().map(|a| a.load(Ordering::Relaxed));
+        Self {
+            name: record.name.clone(),
+            thread: record.thread,
+            age,
+            blocked: record.blocked.load(Ordering::Relaxed),
+            standing: standing.filter(|&a| a != 0).collect(),
+        }
     }
 }
 

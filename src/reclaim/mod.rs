@@ -34,10 +34,21 @@
 //! mutex locked by its thread, and the kernel marks that when the thread is gone.
 
 mod domain;
+mod guard;
+mod holds;
 mod liveness;
 mod participant;
 mod reclaimer;
+mod record;
+mod safepoint;
+mod scan;
+mod stack;
+mod x86_64;
 
 pub(crate) use domain::Domain;
-pub use participant::{Guard, Participant};
+pub use guard::Guard;
+pub(crate) use holds::{Hold, Holds, Owner};
+pub use participant::Participant;
 pub(crate) use reclaimer::{Grace, Reclaimer};
+pub use safepoint::safepoint_of_thread;
+pub use stack::StackHold;

@@ -80,6 +80,8 @@ pub(crate) struct Corpse<K: Key> {
     pub(crate) body: Body<K>,
     pub(crate) charge: Charge,
     pub(crate) died: Instant,
+    /// Its grace period was over, and somebody held it.
+    pub(crate) was_held: bool,
 }
 
 /// Counters since the cache began.
@@ -102,6 +104,9 @@ pub(crate) struct Counters {
     pub(crate) overhead: Duration,
     pub(crate) code_peak: u64,
     pub(crate) total_peak: u64,
+    /// Bytes of code that waited for a grace period at once, and that were held at once.
+    pub(crate) pinned_peak: u64,
+    pub(crate) held_peak: u64,
 }
 
 /// One method's outcome of a batch.
@@ -131,6 +136,8 @@ pub(crate) struct Ledger<K: Key> {
     pub(crate) dead: Vec<Corpse<K>>,
     /// Retired and not yet freed.
     pub(crate) retired: Charge,
+    /// The part of `retired` that only holds keep.
+    pub(crate) held: Charge,
     /// Sums over open and sealed generations.
     pub(crate) alive: Charge,
     /// The part of `alive` in generations with kept methods.
@@ -165,6 +172,7 @@ impl<K: Key> Ledger<K> {
             costs: HashMap::new(),
             dead: Vec::new(),
             retired: Charge::default(),
+            held: Charge::default(),
             alive: Charge::default(),
             kept: Charge::default(),
         }
@@ -234,7 +242,10 @@ impl<K: Key> Ledger<K> {
             body,
             charge: info.charge,
             died: Instant::now(),
+            was_held: false,
         });
+        let waiting = self.retired.sizes.code() - self.held.sizes.code();
+        self.counters.pinned_peak = self.counters.pinned_peak.max(waiting);
         // Last: a subscriber may panic.
         event!("dead", generation = id, bytes = info.charge.total());
     }
@@ -242,6 +253,18 @@ impl<K: Key> Ledger<K> {
     /// The reclaimer has disposed of a retired generation's context.
     pub(crate) fn disposed(&mut self, context: u64) {
         self.retired.context -= context;
+    }
+
+    /// A retired generation's grace period is over, and it is held.
+    pub(crate) fn hold(&mut self, charge: &Charge) {
+        add(&mut self.held, charge);
+        let held = self.held.sizes.code();
+        self.counters.held_peak = self.counters.held_peak.max(held);
+    }
+
+    /// It is held no more, and freed next.
+    pub(crate) fn unhold(&mut self, charge: &Charge) {
+        subtract(&mut self.held, charge);
     }
 
     /// The reclaimer has freed a generation.

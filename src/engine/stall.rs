@@ -1,0 +1,74 @@
+//! What keeps memory from coming back: it is asked for safepoints, seen, and named.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::core::Core;
+use super::recycle::Reclaim;
+use crate::method::Key;
+use crate::observe::{Stall, event};
+
+/// A grace period that is older is not just about to end: code is asked for safepoints.
+const ASK_AFTER: Duration = Duration::from_millis(2);
+/// For so long at first; then for one part in four of the time, since polls cost threads that are
+/// not late more while the flag stands.
+const ASK_AT_FIRST: Duration = Duration::from_millis(60);
+const ASK_EVERY: u128 = 80;
+const ASK_FOR: u128 = 20;
+
+impl<K: Key> Core<K> {
+    /// Asks code with polls for safepoints, while somebody is late.
+    pub(super) fn ask(&self, reclaim: &Reclaim<K>) {
+        let now = self.began.elapsed().as_millis() % ASK_EVERY < ASK_FOR;
+        let ask = match reclaim.oldest() {
+            Some(age) => age > ASK_AFTER && (age < ASK_AT_FIRST || now),
+            // A hold goes at the holder's next safepoint.
+            None => reclaim.held() > 0 && now,
+        };
+        let flag = self.table.cells().flag();
+        if (flag.load(Ordering::Relaxed) != 0) != ask {
+            flag.store(u32::from(ask), Ordering::Relaxed);
+        }
+    }
+
+    /// A stall that has just begun, or has passed to another participant.
+    pub(super) fn look_for_stalls(&self, reclaim: &mut Reclaim<K>) -> Option<Stall> {
+        let waiting = self.ledger().retired.total();
+        let oldest = reclaim.oldest().unwrap_or_default();
+        if oldest < self.config.stall_after && waiting <= self.config.stall_bytes {
+            reclaim.stall = None;
+            return None;
+        }
+        let Some(stall) = self.domain.slowest().map(|slowest| Stall {
+            participant: slowest.name,
+            thread: slowest.thread,
+            blocked: slowest.blocked,
+            pinned_for: slowest.age,
+            waiting_bytes: waiting,
+            methods: self.names_at(&slowest.standing),
+        }) else {
+            reclaim.stall = None; // it is over, or a lease
+            return None;
+        };
+        let known = reclaim.stall.as_ref();
+        let news = known.is_none_or(|before| before.thread != stall.thread);
+        reclaim.stall = Some(stall.clone());
+        news.then_some(stall)
+    }
+
+    fn names_at(&self, _addresses: &[u64]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Tells the embedder. No lock is held.
+    pub(super) fn tell_of_stall(&self, stall: Option<Stall>) {
+        let Some(stall) = stall else { return };
+        event!("stalled", participant = %stall.participant, thread = stall.thread,
+            pinned_for = ?stall.pinned_for, bytes = stall.waiting_bytes, methods = ?stall.methods);
+        if let Some(listener) = &self.config.on_stall {
+            // What it does is the embedder's business; reclamation goes on.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(&stall)));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Guards: the proof that a thread is pinned.
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+use super::domain::Domain;
+use super::record::{Record, of_this_thread};
+use super::safepoint;
+use crate::error::Error;
+
+/// Proof that the thread is pinned: entries may be loaded and called while it lives.
+///
+/// Entries are bound to the guard by lifetime, and end at [`repin`](Guard::repin), at
+/// [`safepoint`](Guard::safepoint), at [`blocking`](Guard::blocking), and at
+/// [`Handle::get`](crate::Handle::get), which may unpin while it waits.
+pub struct Guard<'p> {
+    record: &'p Record,
+    domain: &'p Domain,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl<'p> Guard<'p> {
+    /// A guard that has been counted.
+    #[inline(always)]
+    pub(super) fn new(record: &'p Record, domain: &'p Domain) -> Self {
+        Self {
+            record,
+            domain,
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// Ends this quantum and begins the next: entries loaded before are over, and what was
+    /// retired before may be freed.
+    ///
+    /// Costs a load and a compare unless something waits to be freed. While another guard of the
+    /// same participant lives it does nothing: the frames under that one may be in any code.
+    #[inline(always)]
+    pub fn repin(&mut self) {
+        if self.record.seen.load(Ordering::Relaxed) != self.domain.tick() {
+            // SAFETY: the record is this thread's, as the guard is; and `&mut self` says that no
+            // entry loaded under this guard is alive.
+            unsafe { repin_now(self.record, self.domain) };
+        }
+    }
+
+    /// As [`Guard::repin`], where frames of methods may lie below on the stack, outside of what the
+    /// borrow checker sees: what the stack has addresses of is held until the next safepoint.
+    ///
+    /// Entries loaded before are over. While another guard of the same participant lives it does
+    /// nothing: a runtime function that code calls, and that pins to call other methods, uses
+    /// [`Participant::safepoint`](crate::Participant::safepoint).
+    pub fn safepoint(&mut self) {
+        if self.record.pins.get() == 1 {
+            // SAFETY: on the record's thread; the only guard, borrowed mutably, so no entry is
+            // alive.
+            unsafe { safepoint::safepoint(self.record, self.domain) };
+        }
+    }
+
+    /// Runs `wait`, which may take long, with the thread unpinned: entries loaded before are over,
+    /// and what is retired meanwhile can be freed. The thread is pinned again when this returns.
+    ///
+    /// What the stack has addresses of is held meanwhile. `wait` may pin, and call methods.
+    ///
+    /// # Errors
+    /// [`Error::AnotherGuard`] if another guard of the thread lives, in whose entries the thread
+    /// may be: `wait` is not run then. Inside of code use
+    /// [`Participant::blocking`](crate::Participant::blocking).
+    pub fn blocking<R>(&mut self, wait: impl FnOnce() -> R) -> Result<R, Error> {
+        let mut guards = 0;
+        of_this_thread(|record| {
+            if std::ptr::eq(record.domain, self.domain) {
+                guards += record.pins.get();
+            }
+        });
+        if guards != 1 {
+            return Err(Error::AnotherGuard);
+        }
+        // SAFETY: on the record's thread; the only guard, borrowed mutably, so no entry is alive.
+        // A `longjmp` out of `wait` would leave this frame, which owns a guard, and is unsound
+        // wherever it is done.
+        Ok(unsafe { safepoint::blocking(self.record, self.domain, wait) })
+    }
+
+    /// Unpins, runs `wait`, and pins again: for the only guard of its participant. With another
+    /// guard alive `wait` runs pinned: that one's entries may be anywhere.
+    pub(crate) fn while_unpinned<R>(&mut self, wait: impl FnOnce() -> R) -> R {
+        let record = self.record;
+        if record.pins.get() != 1 {
+            return wait();
+        }
+        /// Pins again also when `wait` panics: the guard's owner goes on holding it.
+        struct Again<'a>(&'a Record, &'a Domain);
+        impl Drop for Again<'_> {
+            fn drop(&mut self) {
+                let Self(record, domain) = *self;
+                if record.pins.get() == 0 {
+                    // SAFETY: on its thread, not pinned, and the participant is borrowed.
+                    unsafe { record.pin(domain) };
+                }
+                record.pins.set(record.pins.get() + 1);
+            }
+        }
+        let _again = Again(record, self.domain);
+        record.pins.set(0);
+        // SAFETY: on the record's thread; the only guard, borrowed mutably: no entry is alive, and
+        // no call goes on under it.
+        unsafe { record.unpin(self.domain.holds()) };
+        wait()
+    }
+
+    #[inline(always)]
+    pub(crate) fn domain(&self) -> *const Domain {
+        self.domain
+    }
+
+    #[inline(always)]
+    pub(crate) fn count_hit(&self) {
+        let hits = &self.record.hits;
+        hits.store(
+            hits.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn count_miss(&self) {
+        let misses = &self.record.misses;
+        misses.store(misses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Re-pins, unless the participant has a second guard. It gets the guard's parts and not the
+/// guard: else the compiler would have to keep it in memory, and load it anew at every quantum.
+///
+/// # Safety
+/// The record is one of the calling thread's, and if only one guard of it is alive, no entry is.
+#[cold]
+#[inline(never)]
+unsafe fn repin_now(record: &Record, domain: &Domain) {
+    if record.pins.get() == 1 {
+        // The tick first: if it moves in between, the next re-pin is a real one again.
+        let tick = domain.tick();
+        // SAFETY: the owner part, on its thread; with one guard alive and no entry, nothing is
+        // lost by unpinning for a moment.
+        unsafe {
+            if let Some(guard) = &mut *record.guard.get() {
+                guard.repin();
+            }
+        }
+        record.seen.store(tick, Ordering::Relaxed);
+        if record.holding.get() {
+            // SAFETY: no entry is alive, and the one guard is borrowed mutably, so that no call
+            // is going on under it: no frames but those that outer levels hold.
+            unsafe { record.give_up_holds(domain.holds()) };
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.record.uncount() {
+            // SAFETY: on its thread; no guard is left, so no entry either, nor a call under one.
+            unsafe { self.record.unpin(self.domain.holds()) };
+        }
+    }
+}
+
+impl std::fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard")
+            .field("participant", &self.record.name)
+            .finish()
+    }
+}

@@ -1,0 +1,187 @@
+//! Safepoints: a thread that stays inside code says which generations it is in, and lets all
+//! others go.
+//!
+//! # The order
+//!
+//! 1. Registers go to the stack, and the stack is scanned for addresses of code. Whatever is found
+//!    there is protected now: by the thread's pin, or by a hold of its last safepoint.
+//! 2. A hold is added for each generation found.
+//! 3. The thread re-pins (or unpins, to block). What was retired before may go from here on,
+//!    unless it is held.
+//! 4. The holds of the last safepoint are given up: they may have been all that protected a frame,
+//!    so never before the new ones are there.
+//!
+//! The reclaimer sees the re-pin by way of the collector, and looks at the holds after that; so it
+//! sees those that were added before.
+//!
+//! # Levels
+//!
+//! Inside `blocking` the thread is unpinned, and what it runs may pin again, call methods, and come
+//! to safepoints. These scan to the same base, but own only what they added: the holds of the
+//! frames outside are put aside until the `blocking` ends.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::domain::Domain;
+use super::holds::Hold;
+use super::record::{Outside, Record, STANDING, of_this_thread, release};
+use super::scan::scan;
+use super::stack::Stack;
+use super::x86_64::with_registers_on_stack;
+
+/// Holds for everything that the calling thread's stack has an address of. `None` where its stack
+/// is not known, as on the alternate stack of a signal, or one that nobody told of: the thread must
+/// stay pinned then.
+///
+/// # Safety
+/// On the record's thread, which is pinned.
+pub(super) unsafe fn hold_stack(record: &Record, domain: &Domain) -> Option<Vec<Hold>> {
+    with_registers_on_stack(|low| {
+        let stack = match record.stack.get() {
+            Some(stack) => stack,
+            None => Stack::of_this_thread()?,
+        };
+        if !stack.contains(low) {
+            return None;
+        }
+        let base = record.base.get();
+        let high = if base > low && stack.contains(base) {
+            base
+        } else {
+            stack.high
+        };
+        let holds = domain.holds();
+        // SAFETY: the thread's own stack, from this frame on.
+        let found = unsafe { scan(low, high, holds, STANDING) };
+        for (place, address) in record.standing.iter().enumerate() {
+            let now = found.standing.get(place).copied().unwrap_or(0);
+            address.store(now, Ordering::Relaxed);
+        }
+        Some(found.owners.iter().filter_map(|&o| holds.hold(o)).collect())
+    })
+}
+
+/// Re-pins a thread that has frames of code on its stack.
+///
+/// # Safety
+/// On the record's thread. Entries loaded before are used afterwards only if they are on the
+/// thread's stack, or in its registers.
+pub(super) unsafe fn safepoint(record: &Record, domain: &Domain) {
+    // The tick first: if it moves in between, the next safepoint is a real one again.
+    let tick = domain.tick();
+    if record.pins.get() == 0 || record.seen.load(Ordering::Relaxed) == tick {
+        return;
+    }
+    // SAFETY: the caller's promise, and it is pinned.
+    let Some(new) = (unsafe { hold_stack(record, domain) }) else {
+        return;
+    };
+    fence(Ordering::SeqCst);
+    record.holding.set(!new.is_empty());
+    // SAFETY: the owner part, on its thread. All that the thread can be inside of is held.
+    let old = unsafe {
+        if let Some(guard) = &mut *record.guard.get() {
+            guard.repin();
+        }
+        std::mem::replace(&mut (*record.levels.get()).innermost, new)
+    };
+    record.seen.store(tick, Ordering::Relaxed);
+    release(old, domain.holds());
+}
+
+/// A safepoint of the calling thread, for every cache that it is pinned in: for runtime functions
+/// that code calls, or to be imported into code as it is.
+///
+/// Costs a load and a compare for each cache, unless something waits to be freed; a scan of the
+/// stack then (32 KiB in 2 us). It does nothing on a thread that is not pinned, nor on a stack that
+/// the cache was not [told of](crate::Participant::switch_stack).
+///
+/// # Safety
+/// As for [`Participant::safepoint`](crate::Participant::safepoint), for all participants of the
+/// thread.
+pub unsafe extern "C" fn safepoint_of_thread() {
+    of_this_thread(|record| {
+        if record.pins.get() != 0 {
+            // SAFETY: the thread is pinned by a participant that is alive, so its cache is, and
+            // the cache's domain; the rest is the caller's promise.
+            unsafe { safepoint(record, &*record.domain) };
+        }
+    });
+}
+
+/// The one record of the calling thread that is pinned in this domain, if there is just one. It
+/// lives as long as it is pinned.
+pub(super) fn only_pinned(domain: &Domain) -> Option<*const Record> {
+    let (mut pinned, mut count) = (std::ptr::null::<Record>(), 0);
+    of_this_thread(|record| {
+        if std::ptr::eq(record.domain, domain) && record.pins.get() != 0 {
+            pinned = record;
+            count += 1;
+        }
+    });
+    (count == 1).then_some(pinned)
+}
+
+/// Runs `wait` unpinned, with holds on all that the stack is inside of; pinned where its stack is
+/// not known.
+///
+/// # Safety
+/// As for [`safepoint`]. `wait` is left by returning or unwinding, not by `longjmp`.
+pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl FnOnce() -> R) -> R {
+    let pins = record.pins.get();
+    if pins == 0 {
+        return wait();
+    }
+    // SAFETY: the caller's promise, and it is pinned.
+    let Some(holds) = (unsafe { hold_stack(record, domain) }) else {
+        return wait();
+    };
+    fence(Ordering::SeqCst);
+    // SAFETY: the owner part, on its thread.
+    let old = unsafe {
+        let levels = &mut *record.levels.get();
+        levels.outer.push(Outside { pins, holds });
+        std::mem::take(&mut levels.innermost)
+    };
+    record.holding.set(false);
+    record.pins.set(0);
+    record.blocked.store(true, Ordering::Relaxed);
+    // SAFETY: all that the thread can be inside of is held.
+    unsafe { record.unpin(domain.holds()) };
+    release(old, domain.holds());
+    let _inside = Inside { record, domain };
+    wait()
+}
+
+/// Pins again when a `blocking` ends, also by a panic.
+struct Inside<'a> {
+    record: &'a Record,
+    domain: &'a Domain,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let Self { record, domain } = *self;
+        // SAFETY: the owner part, on its thread.
+        let levels = unsafe { &mut *record.levels.get() };
+        let Some(Outside { pins, holds }) = levels.outer.pop() else {
+            unreachable!("`blocking` put it there, and who comes later takes its own away first");
+        };
+        // What a guard held that was leaked inside goes along.
+        levels.innermost.extend(holds);
+        let (holding, inside) = (!levels.innermost.is_empty(), !levels.outer.is_empty());
+        record.holding.set(holding);
+        record.blocked.store(inside, Ordering::Relaxed);
+        let leaked = record.pins.get();
+        record.pins.set(leaked + pins);
+        // SAFETY: on its thread; the participant is borrowed. It is pinned if a guard was leaked,
+        // and not to be pinned if all were dropped inside.
+        unsafe {
+            match (leaked, pins) {
+                (0, 0) => record.unpin(domain.holds()),
+                (0, _) => record.pin(domain),
+                _ => {}
+            }
+        }
+    }
+}

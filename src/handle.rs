@@ -71,7 +71,7 @@ impl<K: Key, F: MethodType> Handle<K, F> {
             }
         }
         guard.count_hit();
-        Some(Entry::new(code))
+        Some(Entry::new(code, guard.quantum()))
     }
 
     /// Whether what was loaded from the cell is code; notes that it is in use then. Not again until
@@ -101,7 +101,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// [`Error::WrongCache`]; [`Error::WouldDeadlock`] on a compile worker; [`Error::Forked`] in
     /// a forked child; [`Error::ShuttingDown`].
     pub fn get<'g>(&self, guard: &'g mut Guard<'_>) -> Result<Entry<'g, F>, Error> {
-        self.life.core.get(&self.method, guard).map(Entry::new)
+        let code = self.life.core.get(&self.method, guard)?;
+        Ok(Entry::new(code, guard.quantum()))
     }
 
     /// Asks for the method to be compiled, and does not wait. Requests that come together are

@@ -58,7 +58,7 @@ impl<F: MethodType> Lease<F> {
             std::ptr::eq(guard.domain(), Arc::as_ptr(&self.domain)),
             "the guard belongs to another cache than the lease"
         );
-        Entry::new(self.code)
+        Entry::new(self.code, guard.leased())
     }
 }
 

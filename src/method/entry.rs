@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use crate::reclaim::Quantum;
+
 /// Types of methods: `unsafe extern "C" fn(A, ..) -> R` and `unsafe extern "C-unwind"
 /// fn(A, ..) -> R`, of up to twelve arguments.
 ///
@@ -12,9 +14,18 @@ pub unsafe trait MethodType: Copy + Send + Sync + 'static {}
 /// A method's code, loaded under a guard, to be called while the guard lives.
 ///
 /// There is no way in safe code to get at the bare pointer: it would outlive the guard.
+///
+/// # Safepoints
+/// While the thread is inside a method it may come to a safepoint: one that a runtime function
+/// makes, a poll, or the wait for a callee that has no code. From then on only such entries are
+/// good that were on the thread's stack, or in its registers, at that time: the scan finds these. A
+/// call of one that was kept elsewhere, in a `Vec` say, panics, unless its code is held for other
+/// reasons; load it again after a call, or keep the [`Handle`](crate::Handle).
 pub struct Entry<'g, F: MethodType> {
     code: usize,
-    guard: PhantomData<(&'g (), F, *mut ())>,
+    /// The quantum that it was loaded in.
+    quantum: Quantum<'g>,
+    signature: PhantomData<(F, *mut ())>,
 }
 
 impl<F: MethodType> Clone for Entry<'_, F> {
@@ -25,12 +36,13 @@ impl<F: MethodType> Clone for Entry<'_, F> {
 
 impl<F: MethodType> Copy for Entry<'_, F> {}
 
-impl<F: MethodType> Entry<'_, F> {
+impl<'g, F: MethodType> Entry<'g, F> {
     #[inline(always)]
-    pub(crate) fn new(code: usize) -> Self {
+    pub(crate) fn new(code: usize, quantum: Quantum<'g>) -> Self {
         Self {
             code,
-            guard: PhantomData,
+            quantum,
+            signature: PhantomData,
         }
     }
 
@@ -38,9 +50,11 @@ impl<F: MethodType> Entry<'_, F> {
     ///
     /// # Safety
     /// As for `call`; and it must not be called once the guard is dropped, re-pinned, or used
-    /// for [`Handle::get`](crate::Handle::get), nor on another thread.
+    /// for [`Handle::get`](crate::Handle::get), nor on another thread. Over a call of a method it
+    /// is kept on the thread's stack, and nowhere else: a safepoint finds it there.
     #[inline(always)]
     pub unsafe fn pointer(&self) -> F {
+        self.quantum.check(self.code);
         // SAFETY: `MethodType` says that F is a function pointer, and `code` is an address.
         unsafe { std::mem::transmute_copy(&self.code) }
     }
@@ -60,14 +74,21 @@ macro_rules! arity {
         impl<$($ty: 'static,)* R: 'static> Entry<'_, unsafe extern $abi fn($($ty),*) -> R> {
             /// Calls the method. A load and an indirect call, no more.
             ///
+            /// # Panics
+            /// If the entry was kept off the stack while the thread came to a safepoint, and its
+            /// code may be gone.
+            ///
             /// # Safety
             /// The arguments are what the method's code expects: the prototype that the handle
             /// was made with is the one that the front end emitted, and the code itself is sound.
+            /// Bare pointers that are used after the call are on the stack meanwhile: see
+            /// [`Entry::pointer`].
             #[inline(always)]
             #[allow(clippy::too_many_arguments, reason = "as many as the method has")]
             pub unsafe fn call(&self, $($arg: $ty),*) -> R {
                 // SAFETY: the caller's promise; the guard that this entry is bound to is alive
-                // and has not been re-pinned, so the code is mapped.
+                // and has not been re-pinned, and `pointer` has looked whether all safepoints
+                // since found the code on the stack: so it is mapped.
                 unsafe { (self.pointer())($($arg),*) }
             }
         }

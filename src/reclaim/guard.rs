@@ -112,6 +112,24 @@ impl Guard<'_> {
         wait()
     }
 
+    /// What an entry that is loaded now is good for.
+    #[inline(always)]
+    pub(crate) fn quantum(&self) -> Quantum<'_> {
+        Quantum {
+            record: self.record,
+            domain: self.domain,
+            number: self.record.quantum.get(),
+        }
+    }
+
+    /// The same for code that a lease holds.
+    pub(crate) fn leased(&self) -> Quantum<'_> {
+        Quantum {
+            number: LEASED,
+            ..self.quantum()
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn domain(&self) -> *const Domain {
         self.domain
@@ -131,6 +149,44 @@ impl Guard<'_> {
     pub(crate) fn count_miss(&self) {
         let misses = &self.record.misses;
         misses.store(misses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// The time between two safepoints of a participant, in which an entry was loaded. It is no longer
+/// than a guard's borrow, and may be shorter: no borrow ends at a safepoint inside of code.
+#[derive(Clone, Copy)]
+pub(crate) struct Quantum<'g> {
+    record: &'g Record,
+    domain: &'g Domain,
+    number: u64,
+}
+
+/// No number of a quantum: what is leased outlives them all.
+const LEASED: u64 = u64::MAX;
+
+impl Quantum<'_> {
+    /// Makes sure that code which was loaded in this quantum has not been let go since.
+    ///
+    /// Costs nothing right after the load, as the compiler sees that no quantum can have ended.
+    #[inline(always)]
+    pub(crate) fn check(self, code: usize) {
+        if self.record.quantum.get() != self.number {
+            self.look(code);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look(self, code: usize) {
+        let held = || {
+            let owner = self.domain.holds().owner(code as u64);
+            owner.is_some_and(|owner| self.record.has_held(owner, self.number))
+        };
+        assert!(
+            self.number == LEASED || held(),
+            "an entry was kept off the stack while the thread came to a safepoint, and its code may \
+             be gone: load it again after a call, or keep the handle"
+        );
     }
 }
 

@@ -60,6 +60,13 @@ impl Owner {
 #[must_use = "a hold that is lost keeps its generation for ever"]
 pub(crate) struct Hold(Owner);
 
+impl Hold {
+    /// What it holds.
+    pub(crate) fn owner(&self) -> Owner {
+        self.0
+    }
+}
+
 /// All holds of a cache.
 pub(crate) struct Holds {
     stripes: [Stripe; HELD.len()],

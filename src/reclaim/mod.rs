@@ -47,6 +47,7 @@ mod x86_64;
 
 pub(crate) use domain::Domain;
 pub use guard::Guard;
+pub(crate) use guard::Quantum;
 pub(crate) use holds::{Hold, Holds, Owner};
 pub use participant::Participant;
 pub(crate) use reclaimer::{Grace, Reclaimer};

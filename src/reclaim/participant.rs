@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use super::domain::Domain;
 use super::guard::Guard;
-use super::holds::Hold;
-use super::record::Record;
+use super::record::{Kept, Record};
 use super::safepoint;
 use super::stack::{Stack, StackHold, from_range};
 
@@ -152,7 +151,7 @@ impl Participant {
     /// - Between this call and the switch no method is called.
     /// - A suspended stack runs again only on a thread that is pinned, and no entry that was loaded
     ///   before is used afterwards if it is kept off the stack.
-    /// - No guard lives on a stack that moves between threads.
+    /// - No guard, and no entry, lives on a stack that moves between threads.
     ///
     /// # Panics
     /// If the thread is on a stack that it did not say.
@@ -167,8 +166,9 @@ impl Participant {
             unsafe { safepoint::hold_stack(record, &self.domain) }
                 .expect("the thread is on the stack that it said, or on its own")
         };
+        let holds = record.kept(holds);
         record.stack.set(Some(from_range(&to)));
-        StackHold::new(holds, self.domain.clone(), self.cache.clone())
+        StackHold::new(holds, record, self.domain.clone(), self.cache.clone())
     }
 
     pub(super) fn domain(&self) -> &Arc<Domain> {
@@ -176,11 +176,16 @@ impl Participant {
     }
 
     /// Takes over holds of a stack that runs here from now on, until the next safepoint.
-    pub(super) fn take_holds(&self, holds: &mut Vec<Hold>) {
+    pub(super) fn take_holds(&self, holds: &mut Vec<Kept>, left_by: *const Record) {
         assert!(
             holds.is_empty() || self.record.pins.get() != 0,
             "a stack with frames of methods runs on a pinned thread only"
         );
+        if !std::ptr::eq(left_by, &*self.record) {
+            // No entry of this participant's is on that stack: to it they are new.
+            let now = self.record.quantum.get();
+            holds.iter_mut().for_each(|kept| kept.since = now);
+        }
         // SAFETY: the owner part, on its thread.
         let levels = unsafe { &mut *self.record.levels.get() };
         levels.innermost.append(holds);

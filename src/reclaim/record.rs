@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_epoch::{Guard as EpochGuard, LocalHandle};
 
 use super::domain::Domain;
-use super::holds::{Hold, Holds};
+use super::holds::{Hold, Holds, Owner};
 use super::liveness::Liveness;
 use super::stack::Stack;
 
@@ -24,6 +24,9 @@ pub(crate) struct Record {
     pub(super) misses: AtomicU64,
     /// Guards alive. Owner part.
     pub(super) pins: Cell<usize>,
+    /// Safepoints so far, `blocking`s included: what an entry that is not on the stack does not
+    /// outlive. Owner part.
+    pub(super) quantum: Cell<u64>,
     /// Whether the innermost level has holds. Owner part.
     pub(super) holding: Cell<bool>,
     /// The crossbeam guard that all of ours stand for. Owner part.
@@ -54,7 +57,7 @@ pub(crate) struct Record {
 /// `blocking` put aside that it is inside of.
 #[derive(Default)]
 pub(super) struct Levels {
-    pub(super) innermost: Vec<Hold>,
+    pub(super) innermost: Vec<Kept>,
     pub(super) outer: Vec<Outside>,
 }
 
@@ -63,7 +66,22 @@ pub(super) struct Outside {
     /// Guards alive.
     pub(super) pins: usize,
     /// What its frames are in.
-    pub(super) holds: Vec<Hold>,
+    pub(super) holds: Vec<Kept>,
+}
+
+/// A hold of a participant's.
+pub(super) struct Kept {
+    pub(super) hold: Hold,
+    /// The quantum that ended when it was first added: every safepoint since has found the
+    /// generation on the stack again.
+    pub(super) since: u64,
+}
+
+impl Levels {
+    fn all(&self) -> impl Iterator<Item = &Kept> {
+        let outer = self.outer.iter().flat_map(|outside| &outside.holds);
+        self.innermost.iter().chain(outer)
+    }
 }
 
 // SAFETY: the owner part is touched only by the thread that made the record (`Participant` and
@@ -92,6 +110,7 @@ impl Record {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             pins: Cell::new(0),
+            quantum: Cell::new(0),
             holding: Cell::new(false),
             guard: UnsafeCell::new(None),
             local: UnsafeCell::new(Some(domain.collector.register())),
@@ -139,6 +158,37 @@ impl Record {
 
     pub(super) fn seen_tick(&self) -> Option<u64> {
         Some(self.seen.load(Ordering::Relaxed)).filter(|&t| t != 0)
+    }
+
+    /// Whether a generation has been held without a gap since this quantum. On its thread.
+    pub(super) fn has_held(&self, owner: Owner, since: u64) -> bool {
+        // SAFETY: the owner part, on its thread; nothing changes it meanwhile.
+        let levels = unsafe { &*self.levels.get() };
+        let mut all = levels.all();
+        all.any(|kept| kept.hold.owner() == owner && kept.since <= since)
+    }
+
+    /// Ends a quantum: `holds` are what its stack is inside of. They are to be put into a level.
+    pub(super) fn next_quantum(&self, holds: Vec<Hold>) -> Vec<Kept> {
+        let kept = self.kept(holds);
+        self.quantum.set(self.quantum.get() + 1);
+        kept
+    }
+
+    /// Holds for what its stack is inside of, each from when it was first added. On its thread.
+    pub(super) fn kept(&self, holds: Vec<Hold>) -> Vec<Kept> {
+        let quantum = self.quantum.get();
+        // SAFETY: the owner part, on its thread; nothing changes it meanwhile.
+        let levels = unsafe { &*self.levels.get() };
+        let since = |owner| {
+            let before = levels.all().filter(|kept| kept.hold.owner() == owner);
+            before.map(|kept| kept.since).min().unwrap_or(quantum)
+        };
+        let keep = |hold: Hold| Kept {
+            since: since(hold.owner()),
+            hold,
+        };
+        holds.into_iter().map(keep).collect()
     }
 
     /// Whether its thread is inside of a `blocking`. On its thread.
@@ -250,9 +300,9 @@ impl Record {
     }
 }
 
-pub(super) fn release(old: Vec<Hold>, holds: &Holds) {
-    for hold in old {
-        holds.release(hold);
+pub(super) fn release(old: Vec<Kept>, holds: &Holds) {
+    for kept in old {
+        holds.release(kept.hold);
     }
 }
 

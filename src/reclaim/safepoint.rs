@@ -77,6 +77,7 @@ pub(super) unsafe fn safepoint(record: &Record, domain: &Domain) {
         return;
     };
     fence(Ordering::SeqCst);
+    let new = record.next_quantum(new);
     record.holding.set(!new.is_empty());
     // SAFETY: the owner part, on its thread. All that the thread can be inside of is held.
     let old = unsafe {
@@ -137,6 +138,7 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
         return wait();
     };
     fence(Ordering::SeqCst);
+    let holds = record.next_quantum(holds);
     // SAFETY: the owner part, on its thread.
     let old = unsafe {
         let levels = &mut *record.levels.get();

@@ -6,9 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::domain::Domain;
-use super::holds::Hold;
 use super::participant::Participant;
-use super::record;
+use super::record::{Kept, Record, release};
 
 /// A span of addresses that a stack lies in, the high end being where it begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,20 +60,29 @@ fn ask_the_system() -> Option<Stack> {
 /// keeps the cache alive.
 #[must_use = "dropped, the frames of the stack that was left are in code that may be unmapped"]
 pub struct StackHold {
-    holds: Vec<Hold>,
+    holds: Vec<Kept>,
+    /// Whose entries may be on the stack. Never followed.
+    left_by: *const Record,
     domain: Arc<Domain>,
     /// Dropped last: the domain is the cache's.
     cache: Arc<dyn Any + Send + Sync>,
 }
 
+// SAFETY: `left_by` is only compared; the rest can be sent.
+unsafe impl Send for StackHold {}
+// SAFETY: as above; there is nothing to be shared but a number.
+unsafe impl Sync for StackHold {}
+
 impl StackHold {
     pub(super) fn new(
-        holds: Vec<Hold>,
+        holds: Vec<Kept>,
+        left_by: *const Record,
         domain: Arc<Domain>,
         cache: Arc<dyn Any + Send + Sync>,
     ) -> Self {
         Self {
             holds,
+            left_by,
             domain,
             cache,
         }
@@ -95,13 +103,13 @@ impl StackHold {
             Arc::ptr_eq(&self.domain, to.domain()),
             "the stack has frames in another cache's code"
         );
-        to.take_holds(&mut self.holds);
+        to.take_holds(&mut self.holds, self.left_by);
     }
 }
 
 impl Drop for StackHold {
     fn drop(&mut self) {
-        record::release(std::mem::take(&mut self.holds), self.domain.holds());
+        release(std::mem::take(&mut self.holds), self.domain.holds());
     }
 }
 

@@ -268,7 +268,7 @@ impl<W: Work> Storm<W> {
                 storm: self,
                 cache: &self.caches[i],
                 participant: &participants[i],
-                held: Vec::new(),
+                held: [const { None }; 8],
                 tally,
             };
             for _ in 0..1 + random.below(20) {
@@ -301,8 +301,9 @@ struct Quantum<'s, W: Work> {
     storm: &'s Storm<W>,
     cache: &'s Cache<W>,
     participant: &'s Participant,
-    /// Code that was loaded under the guard, whatever became of the methods since.
-    held: Vec<(W, W::F)>,
+    /// Code that was loaded under the guard, whatever became of the methods since. On the stack, as
+    /// bare pointers must be: calls come to safepoints when they find a callee without code.
+    held: [Option<(W, W::F)>; 8],
     tally: &'s Tally,
 }
 
@@ -318,7 +319,7 @@ impl<W: Work> Quantum<'_, W> {
                 None => self.request_some(random),
             },
             40..60 => {
-                self.held.clear();
+                self.held = [const { None }; 8];
                 let entry = handle.get(guard).unwrap();
                 // SAFETY: as above.
                 self.call(key, unsafe { entry.pointer() }, true, random);
@@ -338,13 +339,13 @@ impl<W: Work> Quantum<'_, W> {
             }
             75..78 => {
                 let _keep = handle.keep();
-                self.held.clear();
+                self.held = [const { None }; 8];
                 let entry = handle.get(guard).unwrap();
                 // SAFETY: as above.
                 self.call(key, unsafe { entry.pointer() }, true, random);
             }
             78..82 if key.unwinds() => {
-                self.held.clear();
+                self.held = [const { None }; 8];
                 let f = handle.get(guard).unwrap();
                 // SAFETY: as above.
                 let f = unsafe { f.pointer() };
@@ -362,8 +363,8 @@ impl<W: Work> Quantum<'_, W> {
         // SAFETY: pinned since before the pointer was loaded.
         assert_eq!(unsafe { W::run(f, x) }, key.result(x), "{key:?}({x})");
         self.tally.calls.fetch_add(1, Ordering::Relaxed);
-        if hold && self.held.len() < 8 {
-            self.held.push((key, f));
+        if let (true, Some(place)) = (hold, self.held.iter_mut().find(|h| h.is_none())) {
+            *place = Some((key, f));
         }
     }
 
@@ -372,7 +373,7 @@ impl<W: Work> Quantum<'_, W> {
         if random.below(8) == 0 {
             std::thread::yield_now();
         }
-        for (key, f) in &self.held {
+        for (key, f) in self.held.iter().flatten() {
             let x = i64::from(random.below(1000));
             // SAFETY: the guard under which it was loaded has not been re-pinned since.
             assert_eq!(unsafe { W::run(*f, x) }, key.result(x), "{key:?}({x})");

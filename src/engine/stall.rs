@@ -34,26 +34,29 @@ impl<K: Key> Core<K> {
 
     /// A stall that has just begun, or has passed to another participant.
     pub(super) fn look_for_stalls(&self, reclaim: &mut Reclaim<K>) -> Option<Stall> {
-        let waiting = self.ledger().retired.total();
-        let oldest = reclaim.oldest().unwrap_or_default();
-        if oldest < self.config.stall_after && waiting <= self.config.stall_bytes {
-            reclaim.stall = None;
-            return None;
-        }
-        let Some(stall) = self.domain.slowest().map(|slowest| Stall {
-            participant: slowest.name,
-            thread: slowest.thread,
-            blocked: slowest.blocked,
-            pinned_for: slowest.age,
-            waiting_bytes: waiting,
-            methods: self.names_at(&slowest.standing),
-        }) else {
-            reclaim.stall = None; // it is over, or a lease
-            return None;
+        let (waiting, held) = {
+            let ledger = self.ledger();
+            (ledger.retired.total(), ledger.held.total())
         };
-        let known = reclaim.stall.as_ref();
-        let news = known.is_none_or(|before| before.thread != stall.thread);
+        let late = reclaim.oldest().unwrap_or_default() >= self.config.stall_after;
+        let whose = match waiting > self.config.stall_bytes {
+            // Most of it is waited for, or most of it is held.
+            true if !late && held > waiting / 2 => self.domain.holder(),
+            true => self.domain.slowest(),
+            false if late => self.domain.slowest(),
+            false => None,
+        };
+        let before = reclaim.stall.take();
+        let stall = whose.map(|participant| Stall {
+            methods: self.names_at(&participant.standing),
+            participant: participant.name,
+            thread: participant.thread,
+            blocked: participant.blocked,
+            pinned_for: participant.age,
+            waiting_bytes: waiting,
+        })?;
         reclaim.stall = Some(stall.clone());
+        let news = before.is_none_or(|before| before.thread != stall.thread);
         news.then_some(stall)
     }
 

@@ -156,17 +156,19 @@ impl Domain {
         (members.records.len(), pinned)
     }
 
-    /// Who keeps memory from being freed, most likely: the participant that has been pinned
-    /// longest, or else one that blocks.
+    /// The participant that has been pinned longest.
     pub(crate) fn slowest(&self) -> Option<PinnedParticipant> {
         let (_, pinned) = self.pinned();
-        let longest = pinned.into_iter().next().filter(|p| !p.age.is_zero());
-        longest.or_else(|| {
-            let members = lock(&self.members);
-            let holds = |r: &&Arc<Record>| r.blocked.load(Ordering::Relaxed);
-            let blocked = members.records.iter().find(holds)?;
-            Some(PinnedParticipant::new(blocked, Duration::ZERO))
-        })
+        pinned.into_iter().next()
+    }
+
+    /// One whose stack holds code, those first that block.
+    pub(crate) fn holder(&self) -> Option<PinnedParticipant> {
+        let members = lock(&self.members);
+        let blocks = |r: &&Arc<Record>| r.blocked.load(Ordering::Relaxed);
+        let blocked = members.records.iter().find(blocks);
+        let holder = blocked.or_else(|| members.records.iter().find(|r| r.is_holding()))?;
+        Some(PinnedParticipant::new(holder, Duration::ZERO))
     }
 
     /// A lease begins; its number.

@@ -209,7 +209,7 @@ unsafe fn repin_now(record: &Record, domain: &Domain) {
             }
         }
         record.seen.store(tick, Ordering::Relaxed);
-        if record.holding.get() {
+        if record.is_holding() {
             // SAFETY: no entry is alive, and the one guard is borrowed mutably, so that no call
             // is going on under it: no frames but those that outer levels hold.
             unsafe { record.give_up_holds(domain.holds()) };

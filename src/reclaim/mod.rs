@@ -21,10 +21,30 @@
 //! # Ticks
 //!
 //! Reading a clock in `pin` would double its cost. The reclaimer advances a **tick** instead, as
-//! long as anything waits for a grace period; `pin` and `repin` note the tick that they saw. A
-//! re-pin of a guard that saw the current tick is a compare and nothing else: staying pinned a
-//! little longer is always safe, and if something waits, the tick moves and the next re-pin is a
-//! real one. The noted ticks also tell how long a thread has been pinned.
+//! long as anything waits for a grace period, or is held; `pin`, `repin` and safepoints note the
+//! tick that they saw. A re-pin of a guard that saw the current tick is a compare and nothing else:
+//! staying pinned a little longer is always safe, and if something waits, the tick moves and the
+//! next re-pin is a real one. The noted ticks also tell how long a thread has been pinned.
+//!
+//! # Holds
+//!
+//! A thread that stays inside a method for minutes would stop all reclamation with its pin. At a
+//! **safepoint** ([`safepoint`]) it scans its own stack for addresses of code, adds a **hold**
+//! ([`holds`]) for each generation found, re-pins, and gives up the holds of its last safepoint.
+//! `blocking` is a safepoint that lasts: the thread is unpinned in it. The resolver, which waits
+//! for a callee's code with frames of code below, blocks.
+//!
+//! So a generation is recycled when its methods are unlinked, a grace period has passed since, and
+//! the reclaimer has **closed** it: no hold is left, and none can be added.
+//!
+//! The scan is conservative: what looks like an address holds. It sees the thread's stack, to its
+//! base, and its registers; it does not see the heap. Therefore safepoints inside of code are
+//! `unsafe`, and an [`Entry`](crate::Entry) knows the quantum that it was loaded in: one that was
+//! kept elsewhere panics when it is called.
+//!
+//! A stack that is not the thread's own ([`stack`]) must be told of before the thread runs on it.
+//! On any other, such as a signal's alternate stack, safepoints do nothing: the thread stays pinned
+//! a little longer, which is always safe.
 //!
 //! # Threads that end while pinned
 //!

@@ -189,7 +189,7 @@ impl Participant {
         // SAFETY: the owner part, on its thread.
         let levels = unsafe { &mut *self.record.levels.get() };
         levels.innermost.append(holds);
-        self.record.holding.set(!levels.innermost.is_empty());
+        self.record.set_holding(!levels.innermost.is_empty());
     }
 }
 

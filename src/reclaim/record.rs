@@ -27,8 +27,8 @@ pub(crate) struct Record {
     /// Safepoints so far, `blocking`s included: what an entry that is not on the stack does not
     /// outlive. Owner part.
     pub(super) quantum: Cell<u64>,
-    /// Whether the innermost level has holds. Owner part.
-    pub(super) holding: Cell<bool>,
+    /// Whether the innermost level has holds. Written by its thread only.
+    holding: AtomicBool,
     /// The crossbeam guard that all of ours stand for. Owner part.
     pub(super) guard: UnsafeCell<Option<EpochGuard>>,
     /// Owner part.
@@ -111,7 +111,7 @@ impl Record {
             misses: AtomicU64::new(0),
             pins: Cell::new(0),
             quantum: Cell::new(0),
-            holding: Cell::new(false),
+            holding: AtomicBool::new(false),
             guard: UnsafeCell::new(None),
             local: UnsafeCell::new(Some(domain.collector.register())),
             levels: UnsafeCell::default(),
@@ -147,6 +147,15 @@ impl Record {
             }
             at = record.next.get();
         }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_holding(&self, holding: bool) {
+        self.holding.store(holding, Ordering::Relaxed);
     }
 
     pub(super) fn counters(&self) -> (u64, u64) {
@@ -233,7 +242,7 @@ impl Record {
         self.seen.store(0, Ordering::Relaxed);
         // SAFETY: the owner part, on its thread.
         unsafe { *self.guard.get() = None };
-        if self.holding.get() {
+        if self.is_holding() {
             // SAFETY: the caller's promise.
             unsafe { self.give_up_holds(holds) };
         }
@@ -246,7 +255,7 @@ impl Record {
     pub(super) unsafe fn give_up_holds(&self, holds: &Holds) {
         // SAFETY: the owner part, on its thread; nothing below refers to it.
         let old = unsafe { std::mem::take(&mut (*self.levels.get()).innermost) };
-        self.holding.set(false);
+        self.set_holding(false);
         release(old, holds);
     }
 
@@ -264,7 +273,7 @@ impl Record {
             std::mem::take(&mut *self.levels.get())
         };
         self.pins.set(0);
-        self.holding.set(false);
+        self.set_holding(false);
         self.seen.store(0, Ordering::Relaxed);
         self.blocked.store(false, Ordering::Relaxed);
         release(levels.innermost, holds);

@@ -78,7 +78,7 @@ pub(super) unsafe fn safepoint(record: &Record, domain: &Domain) {
     };
     fence(Ordering::SeqCst);
     let new = record.next_quantum(new);
-    record.holding.set(!new.is_empty());
+    record.set_holding(!new.is_empty());
     // SAFETY: the owner part, on its thread. All that the thread can be inside of is held.
     let old = unsafe {
         if let Some(guard) = &mut *record.guard.get() {
@@ -145,7 +145,7 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
         levels.outer.push(Outside { pins, holds });
         std::mem::take(&mut levels.innermost)
     };
-    record.holding.set(false);
+    record.set_holding(false);
     record.pins.set(0);
     record.blocked.store(true, Ordering::Relaxed);
     // SAFETY: all that the thread can be inside of is held.
@@ -172,7 +172,7 @@ impl Drop for Inside<'_> {
         // What a guard held that was leaked inside goes along.
         levels.innermost.extend(holds);
         let (holding, inside) = (!levels.innermost.is_empty(), !levels.outer.is_empty());
-        record.holding.set(holding);
+        record.set_holding(holding);
         record.blocked.store(inside, Ordering::Relaxed);
         let leaked = record.pins.get();
         record.pins.set(leaked + pins);

@@ -231,8 +231,6 @@ impl Holds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
 
     fn holds() -> (CodeSpace, Holds) {
         let space = CodeSpace::new(false).unwrap();
@@ -297,14 +295,13 @@ mod tests {
     #[test]
     fn a_hold_and_a_close_exclude_each_other() {
         let (space, holds) = holds();
-        let holds = Arc::new(holds);
         let (text, _, slot) = space.stripe_of(Kind::Text);
-        let closed: Arc<[AtomicBool]> = (0..2_000).map(|_| AtomicBool::new(false)).collect();
-        let generation = Arc::new(AtomicU64::new(0));
-        let reclaimer = {
-            let (holds, closed, generation) = (holds.clone(), closed.clone(), generation.clone());
-            std::thread::spawn(move || {
-                for flag in closed.iter() {
+        // Of one place, whose serials count from 0 on.
+        let (closed, held) = (AtomicU64::new(0), AtomicU64::new(0));
+        let over = || closed.load(Ordering::SeqCst) >= 2000 && held.load(Ordering::SeqCst) >= 100;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over() {
                     let mut owner = None;
                     holds.own(&mut owner, Kind::Text, text, slot);
                     let owner = owner.unwrap();
@@ -312,29 +309,24 @@ mod tests {
                     while !holds.close(owner) {
                         std::thread::yield_now();
                     }
-                    flag.store(true, Ordering::SeqCst);
-                    generation.fetch_add(1, Ordering::SeqCst);
+                    closed.fetch_add(1, Ordering::SeqCst);
                     holds.disown(Kind::Text, text, slot);
                     holds.give_back(owner);
                 }
-            })
-        };
-        let mut held = 0;
-        while !reclaimer.is_finished() {
-            let Some(owner) = holds.owner(text) else {
-                continue;
-            };
-            if let Some(hold) = holds.hold(owner) {
-                // The serial counts generations from 0 on.
-                let flag = &closed[owner.serial() as usize];
-                assert!(!flag.load(Ordering::SeqCst), "closed while held");
+            });
+            while !over() {
+                let hold = holds.owner(text).and_then(|owner| holds.hold(owner));
+                if let Some(hold) = hold {
+                    let serial = u64::from(hold.owner().serial());
+                    let is_closed = || serial < closed.load(Ordering::SeqCst);
+                    assert!(!is_closed(), "closed while held");
+                    std::thread::yield_now();
+                    assert!(!is_closed(), "closed while held");
+                    holds.release(hold);
+                    held.fetch_add(1, Ordering::SeqCst);
+                }
                 std::thread::yield_now();
-                assert!(!flag.load(Ordering::SeqCst), "closed while held");
-                holds.release(hold);
-                held += 1;
             }
-        }
-        reclaimer.join().unwrap();
-        assert!(held > 0);
+        });
     }
 }

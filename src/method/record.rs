@@ -13,6 +13,8 @@ use crate::evict::MethodId;
 /// request in the queue, or a canonical address given out.
 pub(crate) struct Method<K: Key> {
     pub(crate) key: K,
+    /// The key's, in the table.
+    pub(super) hash: u64,
     pub(crate) id: MethodId,
     /// The number of its cell.
     pub(crate) cell: u32,
@@ -75,9 +77,10 @@ impl Resident {
 }
 
 impl<K: Key> Method<K> {
-    pub(super) fn new(key: K, id: MethodId, cell: u32, table: Arc<Table<K>>) -> Self {
+    pub(super) fn new(key: K, hash: u64, id: MethodId, cell: u32, table: Arc<Table<K>>) -> Self {
         Self {
             key,
+            hash,
             id,
             cell,
             state: Mutex::default(),

@@ -57,24 +57,31 @@ impl<K: Key> Table<K> {
 
     /// The key's method, if there is one. Takes no lock.
     pub(crate) fn find(&self, key: &K) -> Option<Arc<Method<K>>> {
-        self.map.get(key, Weak::upgrade)?
+        self.find_by(self.map.hash(key), key)
+    }
+
+    fn find_by(&self, hash: u64, key: &K) -> Option<Arc<Method<K>>> {
+        self.map.get(hash, key, Weak::upgrade)?
     }
 
     /// The key's method, made if need be.
     pub(crate) fn intern(self: &Arc<Self>, key: &K) -> Result<Arc<Method<K>>, Error> {
+        let hash = self.map.hash(key);
         loop {
-            if let Some(method) = self.find(key) {
+            if let Some(method) = self.find_by(hash, key) {
                 return Ok(method);
             }
+            // Before the cell is taken, which a panic of theirs would lose.
+            let (own, of_map) = (key.clone(), key.clone());
             let cell = self.cells.allocate(&*self.context)?;
             let id = MethodId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
-            let method = Arc::new(Method::new(key.clone(), id, cell, self.clone()));
+            let method = Arc::new(Method::new(own, hash, id, cell, self.clone()));
             let owner = Arc::as_ptr(&method).cast_mut();
             self.owner(cell).store(owner, Ordering::Release);
             let weak = Arc::downgrade(&method);
             // A record that is being dropped does not stand in the way.
             let stands = |other: &Weak<Method<K>>| other.strong_count() > 0;
-            if self.map.insert_unless(key.clone(), weak, stands) {
+            if self.map.insert_unless(hash, of_map, weak, stands) {
                 return Ok(method);
             }
             // Another thread was first: ours goes, with its cell, and we look again.
@@ -111,7 +118,7 @@ impl<K: Key> Table<K> {
         let this: *const Method<K> = method;
         // A successor may have taken the key already.
         self.map
-            .remove_if(&method.key, |weak| std::ptr::eq(weak.as_ptr(), this));
+            .remove(method.hash, |weak| std::ptr::eq(weak.as_ptr(), this));
         self.owner(method.cell)
             .store(std::ptr::null_mut(), Ordering::Release);
         self.cells.give_back(method.cell);

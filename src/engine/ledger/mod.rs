@@ -19,7 +19,7 @@ use crate::observe::event;
 /// table and the policy, its cell and thunk.
 pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
     const CELL_AND_THUNK: usize = 32;
-    const TABLE_AND_LEDGER: usize = 128;
+    const TABLE_AND_LEDGER: usize = 160;
     const POLICY: usize = 80;
     (size_of::<Method<K>>() + size_of::<K>() + CELL_AND_THUNK + TABLE_AND_LEDGER + POLICY) as u64
 }

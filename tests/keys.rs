@@ -1,0 +1,130 @@
+//! Keys whose own code panics: it costs the call that ran into it, and nothing else.
+
+mod support;
+
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use inkpot::{BoxError, Cache, Error, Frontend, Handle, Unit};
+use support::{Unary, wait_until};
+
+/// What panics on this thread now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Clone,
+    Hash,
+    Eq,
+}
+
+thread_local! {
+    static TROUBLE: Cell<Option<Trouble>> = const { Cell::new(None) };
+}
+
+fn trouble(now: Trouble) {
+    if TROUBLE.get() == Some(now) {
+        // Without the message that a panic prints.
+        std::panic::resume_unwind(Box::new("a panic on purpose"));
+    }
+}
+
+/// Runs `f` with what panics, and says whether it did.
+fn panics<R>(what: Trouble, f: impl FnOnce() -> R) -> bool {
+    TROUBLE.set(Some(what));
+    let outcome = catch_unwind(AssertUnwindSafe(f));
+    TROUBLE.set(None);
+    outcome.is_err()
+}
+
+#[derive(Debug)]
+struct Touchy(u32);
+
+impl Clone for Touchy {
+    fn clone(&self) -> Self {
+        trouble(Trouble::Clone);
+        Self(self.0)
+    }
+}
+
+impl Hash for Touchy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        trouble(Trouble::Hash);
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Touchy {
+    fn eq(&self, other: &Self) -> bool {
+        trouble(Trouble::Eq);
+        self.0 == other.0
+    }
+}
+
+impl Eq for Touchy {}
+
+/// Method n adds n.
+struct Adders;
+
+impl Frontend for Adders {
+    type Key = Touchy;
+
+    fn emit<'ctx>(&self, key: &Touchy, unit: &mut Unit<'_, 'ctx, Touchy>) -> Result<(), BoxError> {
+        let long = unit.context().i64_type();
+        let function = unit.define(long.fn_type(&[long.into()], false));
+        let build = unit.context().create_builder();
+        build.position_at_end(unit.context().append_basic_block(function, "entry"));
+        let x = function.get_first_param().ok_or("x")?.into_int_value();
+        let sum = build.build_int_add(x, long.const_int(key.0.into(), false), "sum")?;
+        build.build_return(Some(&sum))?;
+        Ok(())
+    }
+}
+
+fn method(cache: &Cache<Touchy>, n: u32) -> Result<Handle<Touchy, Unary>, Error> {
+    // SAFETY: `Adders` emits every key with this type.
+    unsafe { cache.method(&Touchy(n)) }
+}
+
+/// The table of methods grows several times meanwhile, and shrinks again.
+#[test]
+fn a_key_that_panics_leaves_the_table_as_it_was() {
+    const MANY: u32 = 3_000;
+    let cache = Cache::builder(Adders).build().unwrap();
+    let mapped = cache.statistics().mapped;
+    let mut handles = Vec::new();
+    for n in 0..MANY {
+        assert!(panics(Trouble::Clone, || method(&cache, n)));
+        assert!(panics(Trouble::Hash, || method(&cache, n)));
+        assert_eq!(cache.statistics().methods_known, u64::from(n));
+        handles.push(method(&cache, n).unwrap());
+        // Now it is there: it is compared, and not copied.
+        assert!(panics(Trouble::Eq, || method(&cache, n)));
+        assert!(!panics(Trouble::Clone, || method(&cache, n)));
+    }
+    // A cell lost by each panic would be more than the first chunk of cells has.
+    assert_eq!(cache.statistics().mapped, mapped);
+    let me = cache.participant("test");
+    for n in (0..MANY).step_by(500) {
+        let found = method(&cache, n).unwrap();
+        assert_eq!(found.address(), handles[n as usize].address());
+        // SAFETY: the type is right.
+        assert_eq!(
+            unsafe { found.get(&mut me.pin()).unwrap().call(1) },
+            i64::from(n) + 1
+        );
+    }
+}
+
+/// A record goes with its last handle, which may be dropped while a panic unwinds: another one would
+/// end the process.
+#[test]
+fn to_drop_a_handle_asks_nothing_of_its_key() {
+    let cache = Cache::builder(Adders).build().unwrap();
+    for trouble in [Trouble::Clone, Trouble::Hash, Trouble::Eq] {
+        let handles: Vec<_> = (0..1_000).map(|n| method(&cache, n).unwrap()).collect();
+        assert!(!panics(trouble, || drop(handles)));
+        wait_until("all records are gone", || {
+            cache.statistics().methods_known == 0
+        });
+    }
+}

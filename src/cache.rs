@@ -214,6 +214,9 @@ impl<K: Key> Cache<K> {
     }
 
     /// Everything a person needs to trust the promises. Takes the cache's lock for a moment.
+    ///
+    /// In a forked child it tells what was at the fork, and zero for what only the parent's threads
+    /// know: memory as mapped, spare contexts, requests, grace periods.
     pub fn statistics(&self) -> Statistics {
         Statistics::of(&self.life.core)
     }

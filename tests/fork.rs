@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use inkpot::{Cache, Error, Stress, last_failure};
+use inkpot::{Cache, ContextRelease, Error, Stress, last_failure};
 use support::child::{self, fork};
 use support::synthetic::{Code, Synthetic};
 use support::{Calculator, Hooked, Op, leaf, method, wait_until};
@@ -48,6 +48,9 @@ fn check_child(cache: &Cache<Op>) {
     assert!(!cache.maintain());
     cache.set_budget(1);
     cache.set_code_budget(1);
+    let s = cache.statistics();
+    assert!(s.generations_open + s.generations_sealed > 0, "{s:?}");
+    assert_eq!(s.policy, "lru");
 }
 
 #[test]
@@ -332,6 +335,42 @@ fn forks_at_any_moment() {
             STOP.store(true, Ordering::Relaxed);
         });
         drop(keeps);
+    });
+}
+
+/// A child looks at its copy of the cache, whatever the parent's other threads were at when it was
+/// made: maintenance above all, which has locks that the fork does not wait for.
+#[test]
+fn a_child_reads_statistics_at_any_moment() {
+    alone("a_child_reads_statistics_at_any_moment", || {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let cache = Cache::with_backend(Synthetic::default())
+            .release_context(ContextRelease::AtSealing)
+            .build()
+            .unwrap();
+        let handles: Vec<_> = (0..20).map(|n| leaf(&cache, n)).collect();
+        let me = cache.participant("forks");
+        for handle in &handles {
+            handle.get(&mut me.pin()).unwrap();
+        }
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    while !STOP.load(Ordering::Relaxed) {
+                        cache.maintain();
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let forked = fork(false, || {
+                    let s = cache.statistics();
+                    // The open generation's context, and not the spare one.
+                    i32::from((s.methods_resident, s.contexts) != (20, 1))
+                });
+                forked.expect_code(0);
+            }
+            STOP.store(true, Ordering::Relaxed);
+        });
     });
 }
 

@@ -176,7 +176,8 @@ impl Statistics {
     pub(crate) fn of<K: Key>(core: &Core<K>) -> Self {
         let mut all = Self::default();
         // In the order of the locks: the reclaimer, the ledger, the rest.
-        // In a forked child only what the fork handlers held can be locked.
+        // In a forked child only what the fork handlers held can be locked: the ledger and the
+        // list of participants.
         let child = core.check_fork().is_err();
         if child {
             all.add_ledger(core);
@@ -263,7 +264,10 @@ impl Statistics {
             link: counters.link,
             overhead: counters.overhead,
         };
-        self.contexts = core.released_contexts() as u64 + ledger.contexts();
+        self.contexts = ledger.contexts();
+        if core.check_fork().is_ok() {
+            self.contexts += core.released_contexts() as u64;
+        }
     }
 
     fn add_memory<K: Key>(&mut self, core: &Core<K>) {

@@ -2,9 +2,8 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use inkpot::inkwell::context::Context;
@@ -422,68 +421,6 @@ fn a_front_end_may_use_its_cache_and_cannot_wait_for_it() {
     wait_until("what it asked for is compiled", || {
         cache.is_resident(&Op::Add(4))
     });
-}
-
-#[test]
-fn two_hundred_threads_and_one_compilation() {
-    let emissions = Arc::new(AtomicUsize::new(0));
-    let counted = emissions.clone();
-    let cache = Cache::builder(Hooked(move |_: &Op| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(20));
-    }))
-    .workers(2)
-    .build()
-    .unwrap();
-    let barrier = Barrier::new(200);
-    std::thread::scope(|threads| {
-        for _ in 0..200 {
-            threads.spawn(|| {
-                let me = cache.participant("caller");
-                let add = method(&cache, &Op::Add(5));
-                barrier.wait();
-                // SAFETY: the type is right.
-                assert_eq!(unsafe { add.get(&mut me.pin()).unwrap().call(1) }, 6);
-            });
-        }
-    });
-    assert_eq!(emissions.load(Ordering::Relaxed), 1);
-    assert_eq!(cache.statistics().compiles, 1);
-}
-
-#[test]
-fn two_hundred_threads_and_one_error() {
-    let gate = Arc::new(Gate::default());
-    let emissions = Arc::new(AtomicUsize::new(0));
-    let (of_worker, counted) = (gate.clone(), emissions.clone());
-    let cache = Cache::builder(Hooked(move |_: &Op| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        of_worker.wait();
-    }))
-    .build()
-    .unwrap();
-    let mut sources = HashSet::new();
-    std::thread::scope(|threads| {
-        let callers: Vec<_> = (0..200)
-            .map(|_| {
-                threads.spawn(|| {
-                    let me = cache.participant("caller");
-                    match method(&cache, &Op::Refuse).get(&mut me.pin()) {
-                        Err(Error::Frontend { source, .. }) => {
-                            Arc::as_ptr(&source).cast::<()>() as usize
-                        }
-                        other => panic!("{other:?}"),
-                    }
-                })
-            })
-            .collect();
-        wait_until("all have asked", || cache.statistics().misses == 200);
-        gate.open();
-        sources.extend(callers.into_iter().map(|c| c.join().unwrap()));
-    });
-    // Who came too late for the first compilation shares the next one.
-    assert!(sources.len() <= emissions.load(Ordering::Relaxed));
-    assert!(sources.len() < 20, "{}", sources.len());
 }
 
 #[test]

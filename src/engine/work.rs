@@ -13,7 +13,7 @@ use crate::config::ContextRelease;
 use crate::error::Error;
 use crate::generation::{Added, Body, Failure, Open, Region, Sizes};
 use crate::link::{self, Object};
-use crate::method::{Key, Method, Phase};
+use crate::method::{Key, Method, Phase, State};
 
 /// How long a worker without work sleeps before it looks at the age of its generation.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
@@ -23,8 +23,48 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 /// share of a small budget would be less, and every method would get a generation of its own.
 const LEAST_CODE: u64 = 32 << 10;
 
-/// A method and the version that it had when its compilation began.
-type Begun<K> = (Arc<Method<K>>, u64);
+/// A method whose compilation has begun, as it was then.
+struct Begun<K: Key> {
+    method: Arc<Method<K>>,
+    version: u64,
+    /// Compilations that had ended: it is still this worker's for as long as none has since.
+    attempts: u64,
+}
+
+impl<K: Key> Clone for Begun<K> {
+    fn clone(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<K: Key> Begun<K> {
+    fn now(method: Arc<Method<K>>) -> Self {
+        let mut state = method.lock();
+        state.phase = Phase::Compiling;
+        let (version, attempts) = (state.version, state.attempts);
+        drop(state);
+        Self {
+            method,
+            version,
+            attempts,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.method.describe()
+    }
+
+    fn outcome(&self, result: Result<Published, Error>) -> Outcome<K> {
+        Outcome {
+            method: self.method.clone(),
+            version: self.version,
+            result,
+        }
+    }
+}
 
 impl<K: Key> Core<K> {
     /// The life of worker number `worker`.
@@ -66,25 +106,17 @@ impl<K: Key> Core<K> {
 
     /// Compiles requests together, and publishes what comes of each.
     fn compile(&self, worker: usize, methods: Vec<Arc<Method<K>>>) {
-        let begun: Vec<Begun<K>> = methods
-            .into_iter()
-            .map(|method| {
-                let mut state = method.lock();
-                state.phase = Phase::Compiling;
-                let version = state.version;
-                drop(state);
-                (method, version)
-            })
-            .collect();
+        let begun: Vec<Begun<K>> = methods.into_iter().map(Begun::now).collect();
         let mut slot = lock(&self.open[worker]);
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun)));
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.
             let message = crate::panic_message(&*panic);
-            for (method, _) in &begun {
-                // Those that were published before may be on their way again.
-                method.give_up(Phase::Compiling, || Error::CompilePanicked {
-                    method: method.describe(),
+            for b in &begun {
+                // Those that were published before may be on their way again, and another worker's.
+                let is_ours = |s: &State| s.phase == Phase::Compiling && s.attempts == b.attempts;
+                b.method.give_up(is_ours, || Error::CompilePanicked {
+                    method: b.name(),
                     message: message.clone(),
                 });
             }
@@ -94,8 +126,8 @@ impl<K: Key> Core<K> {
     /// One attempt at a batch; when nobody knows whose fault its failure is, each half again.
     fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>]) {
         let fail_all = |error: Error| {
-            let named = |b: &Begun<K>| rename(error.clone(), std::iter::once(b.0.describe()));
-            let failed = begun.iter().map(|b| outcome(b, Err(named(b)))).collect();
+            let named = |b: &Begun<K>| rename(error.clone(), b.name());
+            let failed = begun.iter().map(|b| b.outcome(Err(named(b)))).collect();
             self.publish_failures(failed);
         };
         if self.queue.is_closed() {
@@ -111,7 +143,7 @@ impl<K: Key> Core<K> {
         if let Err(error) = self.admit(open, Sizes::default(), &String::new) {
             return fail_all(error); // to compile it would make the context grow, for nothing
         }
-        let methods: Vec<_> = begun.iter().map(|(m, _)| m.clone()).collect();
+        let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
         let mut batch = Batch::new(&methods, &self.table);
         let compiled = self.compile_batch(slot, &mut batch);
@@ -138,7 +170,7 @@ impl<K: Key> Core<K> {
                     .partition(|(_, error)| error.is_some());
                 let failed = bad
                     .into_iter()
-                    .filter_map(|(b, error)| Some(outcome(b, Err(error?))))
+                    .filter_map(|(b, error)| Some(b.outcome(Err(error?))))
                     .collect();
                 self.publish_failures(failed);
                 let rest: Vec<_> = rest.into_iter().map(|(b, _)| b.clone()).collect();
@@ -231,9 +263,7 @@ impl<K: Key> Core<K> {
             }
             Err(error) => {
                 let outcomes = begun.iter().zip(failed).map(|(b, f)| {
-                    let error =
-                        f.unwrap_or_else(|| rename(error.clone(), std::iter::once(b.0.describe())));
-                    outcome(b, Err(error))
+                    b.outcome(Err(f.unwrap_or_else(|| rename(error.clone(), b.name()))))
                 });
                 return self.publish_failures(outcomes.collect());
             }
@@ -244,7 +274,7 @@ impl<K: Key> Core<K> {
         let outcomes = begun
             .iter()
             .enumerate()
-            .map(|(i, b)| outcome(b, self.result(b, failed[i].take(), added.as_ref(), took)))
+            .map(|(i, b)| b.outcome(self.result(b, failed[i].take(), added.as_ref(), took)))
             .collect();
         let mut ledger = self.ledger();
         ledger.counters.emit += phases.emit;
@@ -265,7 +295,7 @@ impl<K: Key> Core<K> {
 
     fn result(
         &self,
-        (method, _): &Begun<K>,
+        begun: &Begun<K>,
         failed: Option<Error>,
         added: Option<&Added>,
         compile_time: Duration,
@@ -273,9 +303,9 @@ impl<K: Key> Core<K> {
         if let Some(error) = failed {
             return Err(error);
         }
-        let symbol = symbol_of(method);
+        let symbol = symbol_of(&begun.method);
         let link_error = |source| Error::Link {
-            method: method.describe(),
+            method: begun.name(),
             source,
         };
         let missing = || {
@@ -311,7 +341,7 @@ impl<K: Key> Core<K> {
         object: &[u8],
     ) -> Result<Added, Error> {
         let batch = || match begun {
-            [(method, _)] => method.describe(),
+            [one] => one.name(),
             many => format!("a batch of {} methods", many.len()),
         };
         let link_error = |source| Error::Link {
@@ -441,10 +471,11 @@ impl<K: Key> Core<K> {
             },
         );
         ledger.seal(open.id, open.body);
-        drop(ledger);
+        // Before anybody can look: it counts in one place or the other.
         if let Some(context) = context {
             self.dispose_later(context);
         }
+        drop(ledger);
         self.ring_if_dead();
     }
 
@@ -473,23 +504,15 @@ impl<K: Key> Core<K> {
     /// Lets nothing in any more, and tells who waits.
     pub(crate) fn close(&self) {
         for method in self.queue.close() {
-            method.give_up(Phase::Queued, || Error::ShuttingDown);
+            // It came out of the queue, so nobody else has it.
+            method.give_up(|s| s.phase == Phase::Queued, || Error::ShuttingDown);
         }
         self.bell.ring();
     }
 }
 
-fn outcome<K: Key>((method, version): &Begun<K>, result: Result<Published, Error>) -> Outcome<K> {
-    Outcome {
-        method: method.clone(),
-        version: *version,
-        result,
-    }
-}
-
 /// Puts the name of the guilty method, known now, into an error that spoke of a batch.
-fn rename(error: Error, mut whose: impl Iterator<Item = String>) -> Error {
-    let name = whose.next().unwrap_or_default();
+fn rename(error: Error, name: String) -> Error {
     match error {
         Error::Codegen { message, .. } => Error::Codegen {
             method: name,

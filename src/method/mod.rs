@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use cells::CellWord;
 pub use entry::{Entry, MethodType};
-pub(crate) use record::{Method, Phase, Resident};
+pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
 pub(crate) use table::Table;
 

@@ -107,10 +107,14 @@ impl<K: Key> Method<K> {
         self.changed.notify_all();
     }
 
-    /// Ends a request that came to nothing, if it stands at this phase, and tells who waits.
-    pub(crate) fn give_up(&self, phase: Phase, error: impl FnOnce() -> Error) {
+    /// Ends a request that came to nothing, if it `is_ours` still, and tells who waits.
+    pub(crate) fn give_up(
+        &self,
+        is_ours: impl FnOnce(&State) -> bool,
+        error: impl FnOnce() -> Error,
+    ) {
         let mut state = self.lock();
-        if state.phase == phase {
+        if is_ours(&state) {
             state.phase = Phase::Idle;
             state.attempts += 1;
             state.failure = Some(error());

@@ -75,6 +75,35 @@ fn two_hundred_threads_and_one_error() {
     assert!(sources.len() < 100, "{}", sources.len());
 }
 
+/// What was begun before an invalidation is thrown away, and who waits gets what was begun after it.
+#[test]
+fn a_compilation_that_an_invalidation_overtakes_is_not_published() {
+    let gate = Arc::<Gate>::default();
+    let emissions = Arc::<AtomicUsize>::default();
+    let (of_worker, counted) = (gate.clone(), emissions.clone());
+    let cache = Cache::builder(Hooked(move |_: &Op| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        of_worker.wait();
+    }))
+    .build()
+    .unwrap();
+    let add = method(&cache, &Op::Add(5));
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(|| {
+            let me = cache.participant("caller");
+            // SAFETY: the type is right.
+            unsafe { add.get(&mut me.pin()).unwrap().call(1) }
+        });
+        wait_until("it is being compiled", || gate.came() == 1);
+        drop(cache.invalidate(&Op::Add(5)));
+        gate.open();
+        assert_eq!(waits.join().unwrap(), 6);
+    });
+    assert_eq!(emissions.load(Ordering::SeqCst), 2);
+    let s = cache.statistics();
+    assert_eq!((s.stale_compiles, s.compiles, s.failures), (1, 1, 0));
+}
+
 /// `Lru`, but that it panics where it is told of a method while it shall.
 struct Fragile {
     lru: Lru,

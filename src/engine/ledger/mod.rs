@@ -246,7 +246,6 @@ impl<K: Key> Ledger<K> {
         });
         let waiting = self.retired.sizes.code() - self.held.sizes.code();
         self.counters.pinned_peak = self.counters.pinned_peak.max(waiting);
-        // Last: a subscriber may panic.
         event!("dead", generation = id, bytes = info.charge.total());
     }
 

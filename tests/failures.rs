@@ -311,6 +311,57 @@ fn data_that_is_meant_lives_as_long_as_its_method_is_kept() {
     goes_to_nothing(&cache);
 }
 
+/// Code that takes the address of a method keeps that method's record for good: if it is linked.
+#[test]
+fn a_method_that_fails_takes_no_address() {
+    let cache = Cache::builder(Texts::new([
+        ("good", GOOD),
+        (
+            "assembly",
+            "declare i64 @good(i64)
+             define i64 @self(i64 %x) {
+               call void asm sideeffect \"bogus_mnemonic\", \"\"()
+               ret i64 ptrtoint (ptr @good to i64)
+             }",
+        ),
+        (
+            "unresolved",
+            "declare i64 @good(i64)
+             declare i64 @nobody_knows_this(i64)
+             define i64 @self(i64 %x) {
+               %y = call i64 @nobody_knows_this(i64 %x)
+               ret i64 ptrtoint (ptr @good to i64)
+             }",
+        ),
+        (
+            "takes",
+            "declare i64 @good(i64)
+             define i64 @self(i64 %x) { ret i64 ptrtoint (ptr @good to i64) }",
+        ),
+    ]))
+    .build()
+    .unwrap();
+    let me = cache.participant("test");
+    for name in ["assembly", "unresolved"] {
+        assert!(text::<Unary>(&cache, name).get(&mut me.pin()).is_err());
+        assert_eq!(cache.statistics().addresses_taken, 0, "{name}");
+    }
+    goes_to_nothing(&cache);
+    wait_until("no record is left", || {
+        cache.statistics().methods_known == 0
+    });
+    let takes = text::<Unary>(&cache, "takes");
+    // SAFETY: the type is right.
+    let address = unsafe { takes.get(&mut me.pin()).unwrap().call(1) };
+    assert_eq!(cache.statistics().addresses_taken, 1);
+    goes_to_nothing(&cache);
+    assert_eq!(
+        text::<Unary>(&cache, "good").address() as i64,
+        address,
+        "the record of good is still there"
+    );
+}
+
 /// The prelude fails while the switch is on.
 struct NoPrelude(Arc<AtomicUsize>);
 

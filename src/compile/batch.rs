@@ -62,6 +62,8 @@ pub struct Batch<'b, K: Key> {
     pub(crate) methods: &'b [Arc<Method<K>>],
     pub(crate) failed: Vec<Option<Error>>,
     pub(crate) callees: Vec<Arc<Method<K>>>,
+    /// Of which the code takes the canonical address: if it is linked, they stay for good.
+    pub(crate) addressed: Vec<Arc<Method<K>>>,
     pub(crate) table: &'b Arc<Table<K>>,
     /// What the context grew by; below zero if it shrank, or was charged too much before.
     pub(crate) context_bytes: i64,
@@ -83,6 +85,7 @@ impl<'b, K: Key> Batch<'b, K> {
             methods,
             failed: methods.iter().map(|_| None).collect(),
             callees: Vec::new(),
+            addressed: Vec::new(),
             table,
             context_bytes: 0,
             phases: Phases::default(),
@@ -121,10 +124,10 @@ impl<'b, K: Key> Batch<'b, K> {
         Ok(callee)
     }
 
-    /// The code takes the canonical address of this method: from here on the method's cell and
+    /// The code takes the canonical address of this method: once it is linked, the method's cell and
     /// thunk stay until the cache ends. To be called for every [`Callee::address`] used.
     pub fn takes_address(&mut self, key: &K) -> Result<(), Error> {
-        self.table.intern(key)?.take_address();
+        self.addressed.push(self.table.intern(key)?);
         Ok(())
     }
 
@@ -143,6 +146,13 @@ impl<'b, K: Key> Batch<'b, K> {
         // The latest first: each is asked for soon after it came.
         let callees = self.callees.iter().rev();
         callees.chain(self.methods).find(|m| m.cell == cell)
+    }
+
+    /// [`Batch::takes_address`] of the method with this cell.
+    pub(crate) fn takes_address_of(&mut self, cell: u32) {
+        if let Some(method) = self.referred_to(cell).cloned() {
+            self.addressed.push(method);
+        }
     }
 
     /// The context has grown by this many bytes.

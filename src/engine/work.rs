@@ -148,18 +148,7 @@ impl<K: Key> Core<K> {
         let mut batch = Batch::new(&methods, &self.table);
         let compiled = self.compile_batch(slot, &mut batch);
         match compiled {
-            Ok(object) => {
-                let failed = std::mem::take(&mut batch.failed);
-                self.place(
-                    slot,
-                    begun,
-                    &object,
-                    failed,
-                    batch.callees,
-                    batch.phases,
-                    started,
-                );
-            }
+            Ok(object) => self.place(slot, begun, &object, batch, started),
             Err(error) if begun.len() == 1 => fail_all(error),
             Err(_) => {
                 // Who is known to be guilty goes first; the rest is tried in halves.
@@ -229,17 +218,17 @@ impl<K: Key> Core<K> {
     }
 
     /// Links an object into the open generation, and publishes its methods.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one batch")]
     fn place(
         &self,
         slot: &mut Option<Open<K>>,
         begun: &[Begun<K>],
         object: &[u8],
-        mut failed: Vec<Option<Error>>,
-        callees: Vec<Arc<Method<K>>>,
-        phases: crate::compile::Phases,
+        batch: Batch<'_, K>,
         started: Instant,
     ) {
+        let Batch {
+            mut failed, phases, ..
+        } = batch;
         let link_started = Instant::now();
         let linked = if failed.iter().all(Option::is_some) {
             Ok(None) // nothing was emitted
@@ -269,13 +258,19 @@ impl<K: Key> Core<K> {
             }
         };
         let open = slot.as_mut().expect("`link` leaves one open");
-        open.body.callees.extend(callees);
+        open.body.callees.extend(batch.callees);
         open.methods += begun.len();
-        let outcomes = begun
+        let outcomes: Vec<_> = begun
             .iter()
             .enumerate()
             .map(|(i, b)| b.outcome(self.result(b, failed[i].take(), added.as_ref(), took)))
             .collect();
+        // Before any of the code can run, which may store them wherever it likes.
+        if outcomes.iter().any(|o| o.result.is_ok()) {
+            batch.addressed.iter().for_each(|method| {
+                method.take_address();
+            });
+        }
         let mut ledger = self.ledger();
         ledger.counters.emit += phases.emit;
         ledger.counters.optimise += phases.optimise;

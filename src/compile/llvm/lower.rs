@@ -233,7 +233,7 @@ unsafe fn declare(module: LLVMModuleRef, name: &str, ty: LLVMTypeRef) -> LLVMVal
 }
 
 /// Lowers all calls of other methods in the batch's module.
-pub(super) fn calls<K: Key>(module: &Module<'_>, batch: &Batch<'_, K>) {
+pub(super) fn calls<K: Key>(module: &Module<'_>, batch: &mut Batch<'_, K>) {
     let raw = module.as_mut_ptr();
     // SAFETY: a live module of this thread; the list of functions is copied before it is changed.
     unsafe {
@@ -245,8 +245,8 @@ pub(super) fn calls<K: Key>(module: &Module<'_>, batch: &Batch<'_, K>) {
             lower_callee(raw, function, number);
             if users_of(function).into_iter().all(|u| is_dead(u)) {
                 LLVMDeleteFunction(function);
-            } else if let Some(method) = batch.referred_to(number) {
-                method.take_address();
+            } else {
+                batch.takes_address_of(number);
             }
         }
     }

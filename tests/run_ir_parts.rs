@@ -7,6 +7,8 @@
 
 #[path = "../examples/run_ir/frontend.rs"]
 mod frontend;
+#[path = "../examples/run_ir/indirect.rs"]
+mod indirect;
 #[path = "../examples/run_ir/ir.rs"]
 mod ir;
 #[path = "../examples/run_ir/labels.rs"]

@@ -36,8 +36,9 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ),
     (
         "indirect",
-        "@chosen = ifunc i32 (), ptr @resolver\ndefine ptr @resolver() {\n ret ptr null\n}",
-        &["ifunc", "chosen"],
+        "@chosen = ifunc void (), ptr @resolver\ndefine ptr @resolver() {\n ret ptr null\n}
+         @llvm.global_ctors = appending global [1 x { i32, ptr, ptr }] [{ i32, ptr, ptr } { i32 65535, ptr @chosen, ptr null }]",
+        &["constructors", "indirect functions", "chosen"],
     ),
     ("assembly", "module asm \"nop\"", &["module-level assembly"]),
     (

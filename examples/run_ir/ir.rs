@@ -407,6 +407,35 @@ impl<'m> Value<'m> {
     }
 }
 
+/// A new function of this name, without a body.
+///
+/// # Safety
+/// `ty` is a function type of the module's context.
+pub unsafe fn add_function<'m>(module: &'m Module<'_>, name: &str, ty: LLVMTypeRef) -> Value<'m> {
+    // SAFETY: the module is live; by contract the type is of its context.
+    let raw = unsafe { LLVMAddFunction(module.as_mut_ptr(), c"".as_ptr(), ty) };
+    named(raw, name)
+}
+
+/// A new global variable of this name, without an initialiser.
+///
+/// # Safety
+/// `ty` is a sized type of the module's context.
+pub unsafe fn add_variable<'m>(module: &'m Module<'_>, name: &str, ty: LLVMTypeRef) -> Value<'m> {
+    // SAFETY: the module is live; by contract the type is of its context.
+    let raw = unsafe { LLVMAddGlobal(module.as_mut_ptr(), ty, c"".as_ptr()) };
+    named(raw, name)
+}
+
+fn named<'m>(raw: LLVMValueRef, name: &str) -> Value<'m> {
+    let value = Value {
+        raw,
+        module: PhantomData,
+    };
+    value.set_name(name);
+    value
+}
+
 /// A declaration like `of`, with no name yet.
 ///
 /// Only a *new* declaration is free of `dso_local`: LLVM's C interface cannot take that mark away, and with it

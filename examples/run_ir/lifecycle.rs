@@ -19,7 +19,12 @@ pub struct Listed<'m> {
     destructors: Vec<Value<'m>>,
 }
 
-impl Listed<'_> {
+impl<'m> Listed<'m> {
+    /// Lets a function run before all others.
+    pub fn begin_with(&mut self, function: Value<'m>) {
+        self.constructors.insert(0, function);
+    }
+
     /// Goes by names from now on.
     pub fn named(self) -> Lifecycle {
         let names = |functions: Vec<Value<'_>>| functions.into_iter().map(Value::name).collect();
@@ -53,7 +58,7 @@ fn entries<'m>(module: &'m Module<'_>, name: &str) -> Vec<Value<'m>> {
     entries.into_iter().map(|(_, function)| function).collect()
 }
 
-/// The functions of a list.
+/// The functions of a list, or what else is called there.
 pub fn listed(list: Value<'_>) -> impl Iterator<Item = Value<'_>> {
     prioritised(list).map(|(_, function)| function)
 }
@@ -67,7 +72,7 @@ fn prioritised(list: Value<'_>) -> impl Iterator<Item = (u64, Value<'_>)> {
         let (priority, function) = (entry.operand(0)?, through_aliases(entry.operand(1)?));
         // SAFETY: by the verifier an integer.
         let priority = unsafe { LLVMConstIntGetZExtValue(priority.raw()) };
-        function.is_function().then_some((priority, function))
+        function.is_global().then_some((priority, function))
     })
 }
 

@@ -11,6 +11,7 @@
 //! for itself:
 //!
 //! - [`load`] reads and verifies the file, [`refuse`] says what cannot run, [`normalise`] brings the rest into form;
+//! - [`indirect`] has resolvers say, before anything else runs, which functions are meant;
 //! - [`reading`] and [`labels`] find out which constants and labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
 //! - [`lifecycle`] finds what runs before `main` and after it;
@@ -19,6 +20,7 @@
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
 mod frontend;
+mod indirect;
 mod ir;
 mod labels;
 mod lifecycle;

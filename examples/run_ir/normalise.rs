@@ -1,8 +1,10 @@
 //! Brings a program into the one form that the other parts know.
 //!
-//! Afterwards every global has a name; no aliases, comdats, sections or conventions other than C's are left; every
+//! Afterwards every global has a name; no aliases, indirect functions, comdats,
+//! sections or conventions other than C's are left; every
 //! defined function is external, so that the pieces of the program can name it.
 
+use crate::indirect;
 use crate::ir::{self, Module, Value};
 use crate::lifecycle::{self, Lifecycle};
 use crate::refuse::LIKE_C;
@@ -26,11 +28,14 @@ pub const DROP_UNUSED: &CStr = c"elim-avail-extern,globaldce";
 ///
 /// `optimise`: takes off the marks by which clang's `-O0` forbids any later optimisation.
 pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Apart, String> {
-    let listed = lifecycle::take(module);
+    let mut listed = lifecycle::take(module);
     drop_bookkeeping(module);
     dissolve_aliases(module);
     name_all(module);
     let thread_locals = thread_locals::take(module);
+    if let Some(resolve) = indirect::take(module)? {
+        listed.begin_with(resolve);
+    }
     for global in ir::functions(module).into_iter().chain(ir::globals(module)) {
         unify(global);
     }

@@ -109,9 +109,6 @@ fn module_level(module: &Module<'_>, refusal: &mut Refusal) {
     if length != 0 {
         refusal.add("module-level assembly", "");
     }
-    for ifunc in ir::ifuncs(module) {
-        refusal.add("indirect functions (ifunc)", ifunc.name());
-    }
 }
 
 fn variable(global: Value<'_>, refusal: &mut Refusal) {
@@ -125,11 +122,16 @@ fn variable(global: Value<'_>, refusal: &mut Refusal) {
         unresolved(global, refusal);
     }
     if lifecycle::LISTS.contains(&&*global.name()) {
-        for function in lifecycle::listed(global).filter(|f| f.is_declaration()) {
-            refusal.add(
-                "constructors or destructors of other modules",
-                function.name(),
-            );
+        for function in lifecycle::listed(global) {
+            if function.is_declaration() {
+                refusal.add(
+                    "constructors or destructors of other modules",
+                    function.name(),
+                );
+            } else if !function.is_function() {
+                let reason = "constructors or destructors that are indirect functions";
+                refusal.add(reason, function.name());
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ pub const BY_HAND: &[Program] = &[
     program("ir_unnamed.ll"),
     program("ir_aliases.ll"),
     program("ir_indirect.ll").needs(&[Ifuncs]),
+    program("ir_indirect_data.ll").needs(&[Ifuncs]),
     program("ir_linkage.ll"),
     program("ir_musttail.ll"),
     program("ir_labels.ll"),

@@ -297,6 +297,43 @@ fn a_replaced_handler_for_diagnostics_is_replaced_again() {
     );
 }
 
+/// A front end may add aliases by hand, methods of one batch by the same name, which is an import's too.
+#[test]
+fn aliases_made_by_a_builder_leave_no_name_behind() {
+    let fixture = Fixture::new(|key, unit| {
+        if key == 3 {
+            return calls_import("host", 1, unit);
+        }
+        let helper = helper(unit, "helper", Linkage::Internal);
+        fill(unit.context(), helper, |_, x| Ok(x))?;
+        // SAFETY: a live module, and a function of its context.
+        let alias = unsafe {
+            use inkpot::inkwell::llvm_sys::core::{LLVMAddAlias2, LLVMGlobalGetValueType};
+            use inkpot::inkwell::types::AsTypeRef;
+            use inkpot::inkwell::values::AsValueRef;
+            let raw = helper.as_value_ref();
+            let ty = LLVMGlobalGetValueType(raw);
+            assert_eq!(ty, helper.get_type().as_type_ref());
+            LLVMAddAlias2(unit.module().as_mut_ptr(), ty, 0, raw, c"host".as_ptr())
+        };
+        // SAFETY: a pointer to a function of this type.
+        let alias = unsafe { inkpot::inkwell::values::PointerValue::new(alias) };
+        let own = unit.define(unary(unit.context()));
+        let ty = unary(unit.context());
+        fill(unit.context(), own, |b, x| {
+            let call = b.build_indirect_call(ty, alias, &[x.into()], "call")?;
+            let y = call.try_as_basic_value().unwrap_basic().into_int_value();
+            Ok(b.build_int_add(
+                y,
+                unit.context().i64_type().const_int(key.into(), false),
+                "",
+            )?)
+        })
+    });
+    let values = fixture.batch([1, 2, 3]);
+    assert!(matches!(values, [Ok(101), Ok(102), Ok(101)]), "{values:?}");
+}
+
 /// C's `__attribute__((used))`. Linking the second module into the batch's erases the first's
 /// list.
 #[test]

@@ -225,22 +225,38 @@ fn statistics() {
     assert_eq!(tight["code_budget"], 1024, "{tight}");
 }
 
-/// Functions whose labels outlive an activation are named.
+/// Functions whose labels outlive an activation stay, under any budget, and are named: by the cache, or, where labels
+/// stand in the program's data, by `run_ir`.
 #[test]
-fn kept_functions_are_named() {
+fn functions_that_stay_are_named() {
     let Some(clang) = clang() else { return };
-    let folder = scratch("kept");
-    let built = build(clang, &source("escaping_labels"), &folder, "-O0");
-    let run = run_through("--stats", &built.bitcode, &[], "run", "");
-    let note = run
-        .stderr
-        .lines()
-        .find(|line| line.starts_with("note:"))
-        .expect("a note");
-    for name in ["threaded", "written", "next"] {
-        assert!(note.contains(name), "{note}");
+    let folder = scratch("stay");
+    let stay: [(&str, &[&str], &str); 5] = [
+        ("escaping_labels", &["written", "next"], "threaded"),
+        ("protothreads", &["produce", "consume"], ""),
+        ("direct_threading", &["run"], ""),
+        ("global_labels", &[], "machine"),
+        ("computed_goto", &[], ""),
+    ];
+    for (program, staying, in_data) in stay {
+        let built = build(clang, &source(program), &folder, "-O0");
+        let expected = run::<&str>(&built.native, &[], &folder.join("native"), "").outcome;
+        for flags in ["--code-budget 64KiB", "--code-budget 64KiB --stress"] {
+            let flags = format!("--stats {flags}");
+            let run = run_through(&flags, &built.bitcode, &[], "run", "");
+            assert_eq!(run.outcome, expected, "{program} {flags}\n{}", run.stderr);
+            let last = run.stderr.lines().last().expect("a last line");
+            let statistics: serde_json::Value = serde_json::from_str(last).expect(last);
+            let named = statistics["methods_staying"].as_array().expect("a list");
+            let named: Vec<&str> = named.iter().filter_map(|m| m["method"].as_str()).collect();
+            let function = |name: &&str| format!("Function({name:?})");
+            let expected: Vec<_> = staying.iter().map(function).collect();
+            assert_eq!(named[0], "Globals");
+            assert_eq!(named[1..], expected, "{program} {flags}");
+            assert!(statistics["bytes"]["staying"].as_u64() > Some(0), "{last}");
+            let note = run.stderr.lines().find(|line| line.starts_with("note:"));
+            assert_eq!(note.is_some(), !in_data.is_empty(), "{program}: {note:?}");
+            assert!(note.is_none_or(|note| note.contains(in_data)), "{note:?}");
+        }
     }
-    let none = build(clang, &source("computed_goto"), &folder, "-O0");
-    let run = run_through("--stats", &none.bitcode, &[], "none", "");
-    assert!(!run.stderr.contains("note:"), "{}", run.stderr);
 }

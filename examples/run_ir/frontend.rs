@@ -111,6 +111,8 @@ impl Frontend for ProgramFrontend {
         let (bitcode, function) = self.0.piece(key)?;
         if *key == Key::Globals {
             unit.allow_data();
+            // The program has no end at which its data could go.
+            unit.stay();
         }
         unit.adopt(&bitcode, &function, &mut |name| self.0.key(name))?;
         let numbers = &self.0.thread_locals;

@@ -156,12 +156,13 @@ impl<'m> Lowering<'m> {
             let value = self.materialise(constant)?;
             // SAFETY: the builder stands in `resolve`; the path leads to an element of the variable's type.
             unsafe {
-                let mut indices: Vec<_> =
-                    path.iter().map(|i| LLVMConstInt(self.index, *i, 0)).collect();
+                let mut indices: Vec<_> = path
+                    .iter()
+                    .map(|i| LLVMConstInt(self.index, *i, 0))
+                    .collect();
                 let (first, count) = (indices.as_mut_ptr(), indices.len() as u32);
                 let name = c"".as_ptr();
-                let place =
-                    LLVMBuildGEP2(self.builder, ty, variable.raw(), first, count, name);
+                let place = LLVMBuildGEP2(self.builder, ty, variable.raw(), first, count, name);
                 LLVMSetAlignment(LLVMBuildStore(self.builder, value, place), 1);
             }
             return Ok(());
@@ -182,17 +183,18 @@ impl<'m> Lowering<'m> {
         // A block that comes twice to a phi must bring the same value.
         let mut brought = HashMap::new();
         for index in 0..instruction.operand_count() {
-            let Some(operand) = instruction.operand(index).filter(|o| self.tainted.contains(o))
+            let Some(operand) = instruction
+                .operand(index)
+                .filter(|o| self.tainted.contains(o))
             else {
                 continue;
             };
             // SAFETY: a live instruction with this operand; a phi has as many blocks as operands.
             unsafe {
                 let before = match phi {
-                    true => LLVMGetBasicBlockTerminator(LLVMGetIncomingBlock(
-                        instruction.raw(),
-                        index,
-                    )),
+                    true => {
+                        LLVMGetBasicBlockTerminator(LLVMGetIncomingBlock(instruction.raw(), index))
+                    }
                     false => instruction.raw(),
                 };
                 let value = match brought.get(&before) {
@@ -264,7 +266,14 @@ impl<'m> Lowering<'m> {
                 Some(LLVMGetElementPtr) => {
                     let ty = LLVMGetGEPSourceElementType(constant.raw());
                     let (indices, count) = (operands[1..].as_mut_ptr(), operands.len() as u32 - 1);
-                    Ok(LLVMBuildGEP2(self.builder, ty, operands[0], indices, count, name))
+                    Ok(LLVMBuildGEP2(
+                        self.builder,
+                        ty,
+                        operands[0],
+                        indices,
+                        count,
+                        name,
+                    ))
                 }
                 Some(
                     cast @ (LLVMPtrToInt | LLVMIntToPtr | LLVMBitCast | LLVMAddrSpaceCast

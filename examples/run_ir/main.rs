@@ -12,7 +12,7 @@
 //!
 //! - [`load`] reads and verifies the file, [`refuse`] says what cannot run, [`normalise`] brings the rest into form;
 //! - [`indirect`] has resolvers say, before anything else runs, which functions are meant;
-//! - [`reading`] and [`labels`] find out which constants and labels stay inside their functions;
+//! - [`reading`] and [`labels`] find out which constants and tables of labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`] makes the program's threads participants;
@@ -62,9 +62,7 @@ fn main() {
     let program = prepare(&options);
     if options.stats && !program.kept.is_empty() {
         let names = program.kept.join(", ");
-        eprintln!(
-            "note: kept as long as the program, for labels that outlive an activation: {names}"
-        );
+        eprintln!("note: kept as long as the program, as their labels stand in its data: {names}");
     }
     let Err(error) = run::run(&Source::new(program), &options);
     eprintln!("run_ir: {error}");

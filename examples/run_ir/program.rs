@@ -25,7 +25,7 @@ const OWN_BYTES: u64 = 64 << 10;
 pub struct Program {
     /// The functions that are methods of their own.
     pub methods: Vec<String>,
-    /// Functions whose labels outlive an activation: their code stands with the globals, and stays.
+    /// Functions whose labels stand in the program's data: their code stands with the globals, and stays.
     pub kept: Vec<String>,
     /// What the table of addresses holds, in its order: global variables, then the kept functions.
     pub table: Vec<String>,
@@ -93,7 +93,7 @@ fn main_returns(module: &Module<'_>) -> bool {
 }
 
 fn decide(module: &Module<'_>) -> Fates {
-    let labels = labels::follow(module);
+    let labels = labels::find(module);
     let (mut local, mut lasting) = (BTreeSet::new(), BTreeSet::new());
     for global in ir::globals(module)
         .into_iter()
@@ -103,7 +103,7 @@ fn decide(module: &Module<'_>) -> Fates {
             lasting.insert(global.name());
             continue;
         }
-        let goes_along = match labels.holders.contains(&global) {
+        let goes_along = match labels.holders.contains_key(&global) {
             true => labels.tables.contains_key(&global),
             false => is_cheap_to_copy(module, global),
         };
@@ -135,8 +135,7 @@ fn is_cheap_to_copy(module: &Module<'_>, global: Value<'_>) -> bool {
         )
     };
     size <= OWN_BYTES
-        && solely_read(global)
-            .is_some_and(|reading| reading.functions.len() <= 1 || size <= SHARED_BYTES)
+        && solely_read(global).is_some_and(|readers| readers.len() <= 1 || size <= SHARED_BYTES)
 }
 
 fn has_difference(constant: Value<'_>) -> bool {
@@ -424,14 +423,26 @@ mod tests {
         );
     }
 
+    /// What becomes of the labels that a function reads is for the cache to find out.
     #[test]
-    fn labels_that_get_about_keep_their_function() {
+    fn labels_that_get_about_leave_the_table_with_its_function() {
         for more in [
             "store ptr %l, ptr @place",
-            "store ptr blockaddress(@jumps, %b), ptr @table",
-            "store ptr @table, ptr @place",
             "%v = alloca ptr\nstore ptr %l, ptr %v\nstore ptr %v, ptr @place",
             "call i32 @jumps(i64 ptrtoint (ptr blockaddress(@jumps, %a) to i64))",
+        ] {
+            let mut program = labels(more);
+            assert!(program.kept.is_empty(), "{more}");
+            let jumps = piece(&mut program, "jumps");
+            assert!(jumps.contains("@table = private constant"), "{jumps}");
+        }
+    }
+
+    #[test]
+    fn tables_that_get_about_keep_their_function() {
+        for more in [
+            "store ptr blockaddress(@jumps, %b), ptr @table",
+            "store ptr @table, ptr @place",
         ] {
             let mut program = labels(more);
             assert_eq!(program.kept, ["jumps"], "{more}");
@@ -444,6 +455,21 @@ mod tests {
             let main = piece(&mut program, "main");
             assert!(main.contains("declare i32 @jumps(i64)"), "{main}");
         }
+    }
+
+    #[test]
+    fn functions_that_share_labels_stand_with_the_globals() {
+        let program = apart(
+            "define i32 @jumps(ptr %l) {
+               indirectbr ptr %l, [label %a]
+             a: ret i32 1
+             }
+             define i32 @main() {
+               %r = call i32 @jumps(ptr blockaddress(@jumps, %a))
+               ret i32 %r
+             }",
+        );
+        assert_eq!(program.kept, ["jumps", "main"]);
     }
 
     /// More functions than one cut divides into parts, at several levels.

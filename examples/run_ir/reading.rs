@@ -7,49 +7,36 @@ use crate::ir::Value;
 use inkwell::llvm_sys::{LLVMOpcode, LLVMValueKind};
 use std::collections::{BTreeSet, HashSet};
 
-/// How a solely read global is read.
-#[derive(Default)]
-pub struct Reading<'m> {
-    /// The loads from it.
-    pub loads: Vec<Value<'m>>,
-    /// The calls that copy out of it, by `llvm.memcpy` and its kin.
-    pub copies: Vec<Value<'m>>,
-    /// The functions that do either.
-    pub functions: BTreeSet<Value<'m>>,
-}
-
 /// What a use of an address does.
 enum Use {
     /// Makes another address from it.
     Derives,
-    Loads,
-    Copies,
+    /// Loads, or copies, what is there.
+    Reads,
     /// Anything else.
     Leaks,
     /// A constant that nothing uses any more; LLVM collects such late.
     Dead,
 }
 
-/// `None` if the address of `global` can leave the functions that use it.
-pub fn solely_read(global: Value<'_>) -> Option<Reading<'_>> {
-    let mut reading = Reading::default();
+/// The functions that read `global`; `None` if its address can leave them.
+pub fn solely_read(global: Value<'_>) -> Option<BTreeSet<Value<'_>>> {
+    let mut functions = BTreeSet::new();
     let mut seen = HashSet::from([global]);
     let mut addresses = vec![global];
     while let Some(address) = addresses.pop() {
         for user in address.users() {
             match classify(user, address) {
                 Use::Derives if seen.insert(user) => addresses.push(user),
-                Use::Derives | Use::Dead => {}
-                Use::Loads => reading.loads.push(user),
-                Use::Copies => reading.copies.push(user),
+                Use::Derives | Use::Reads | Use::Dead => {}
                 Use::Leaks => return None,
             }
             if user.is_instruction() {
-                reading.functions.extend(user.parent());
+                functions.extend(user.parent());
             }
         }
     }
-    Some(reading)
+    Some(functions)
 }
 
 fn classify<'m>(user: Value<'m>, address: Value<'m>) -> Use {
@@ -59,8 +46,8 @@ fn classify<'m>(user: Value<'m>, address: Value<'m>) -> Use {
             Use::Derives
         }
         Some(LLVMSelect) => Use::Derives,
-        Some(LLVMLoad) => Use::Loads,
-        Some(LLVMCall) if copies_from(user, address) => Use::Copies,
+        Some(LLVMLoad) => Use::Reads,
+        Some(LLVMCall) if copies_from(user, address) => Use::Reads,
         _ if is_dead(user) => Use::Dead,
         _ => Use::Leaks,
     }
@@ -68,13 +55,10 @@ fn classify<'m>(user: Value<'m>, address: Value<'m>) -> Use {
 
 /// Whether a call is of `llvm.memcpy` or the like, and `address` its source only.
 fn copies_from<'m>(call: Value<'m>, address: Value<'m>) -> bool {
-    copies(call) && call.operand_is(1, address) && !call.operand_is(0, address)
-}
-
-/// Whether a call is of an intrinsic that copies memory.
-pub fn copies(call: Value<'_>) -> bool {
     let name = call.called_name();
-    name.starts_with("llvm.memcpy.") || name.starts_with("llvm.memmove.")
+    (name.starts_with("llvm.memcpy.") || name.starts_with("llvm.memmove."))
+        && call.operand_is(1, address)
+        && !call.operand_is(0, address)
 }
 
 /// Whether a user is a constant without users of its own, at any depth.

@@ -120,13 +120,9 @@ fn place_globals(source: &Source, cache: &Cache<Key>, guard: &mut Guard<'_>) -> 
     // SAFETY: the type that `program` gave the function of the globals' piece.
     let globals =
         unsafe { cache.method::<unsafe extern "C" fn() -> *const *const ()>(&Key::Globals) }?;
-    // The program has no end at which its data could go.
-    std::mem::forget(globals.keep());
     let entry = globals.get(guard)?;
     // SAFETY: it takes nothing and returns the table.
     unsafe { source.set_addresses(entry.call()) };
-    // Functions come and go: they shall not share a generation with what stays.
-    cache.seal();
     Ok(())
 }
 

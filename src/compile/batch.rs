@@ -19,6 +19,8 @@ use crate::method::{Key, Method, Table};
 /// - It calls other methods by a load of their cell right before the call
 ///   ([`Callee::cell`]), and takes their address as [`Callee::address`]. Both are symbols to be
 ///   left undefined.
+/// - A method into whose code or data addresses get about, other than its own, is announced by
+///   [`Batch::stays`].
 /// - A method that cannot be compiled is taken out by [`Batch::fail`]; the rest must go on. An
 ///   `Err` says that nobody knows whose fault it was: the batch is then tried again in halves,
 ///   down to the guilty one. A panic counts as an `Err`, and costs the context too.
@@ -61,6 +63,10 @@ pub struct Callee {
 pub struct Batch<'b, K: Key> {
     pub(crate) methods: &'b [Arc<Method<K>>],
     pub(crate) failed: Vec<Option<Error>>,
+    /// Methods that stay, where the others do not.
+    pub(crate) apart: Vec<bool>,
+    /// Whether all methods of the batch are going to stay.
+    staying: bool,
     pub(crate) callees: Vec<Arc<Method<K>>>,
     /// Of which the code takes the canonical address: if it is linked, they stay for good.
     pub(crate) addressed: Vec<Arc<Method<K>>>,
@@ -80,10 +86,16 @@ pub(crate) struct Phases {
 }
 
 impl<'b, K: Key> Batch<'b, K> {
-    pub(crate) fn new(methods: &'b [Arc<Method<K>>], table: &'b Arc<Table<K>>) -> Self {
+    pub(crate) fn new(
+        methods: &'b [Arc<Method<K>>],
+        table: &'b Arc<Table<K>>,
+        staying: bool,
+    ) -> Self {
         Self {
             methods,
             failed: methods.iter().map(|_| None).collect(),
+            apart: vec![false; methods.len()],
+            staying,
             callees: Vec::new(),
             addressed: Vec::new(),
             table,
@@ -136,9 +148,21 @@ impl<'b, K: Key> Batch<'b, K> {
         self.failed[i] = Some(error);
     }
 
-    /// Whether method `i` has failed.
+    /// Whether method `i` has no part in the object: it has failed, or stays while others do not.
     pub fn has_failed(&self, i: usize) -> bool {
-        self.failed[i].is_some()
+        self.failed[i].is_some() || self.apart[i]
+    }
+
+    /// Says that method `i` must stay, once compiled, for as long as the cache: addresses inside of its
+    /// code, constants or data get about, such as those of labels. It is no victim of
+    /// eviction then, and its memory is never reused; the statistics name it.
+    ///
+    /// Methods that stay are compiled in batches of their own. False in any other batch: then this
+    /// method is to be left out as if it had failed, and comes again in such a one.
+    #[must_use = "if it is false the method must be left out of the object"]
+    pub fn stays(&mut self, i: usize) -> bool {
+        self.apart[i] = !self.staying;
+        self.staying
     }
 
     /// The method with this cell, if the batch's code may refer to it.

@@ -28,7 +28,7 @@ pub(crate) struct Core<K: Key> {
     pub(crate) ledger: Mutex<Ledger<K>>,
     pub(crate) reclaim: Mutex<Reclaim<K>>,
     pub(crate) bell: Bell,
-    /// Each worker's open generation.
+    /// Each worker's open generation; and last that of methods that stay, which is anyone's.
     pub(crate) open: Vec<Mutex<Option<Open<K>>>>,
     pub(crate) pool: Pool,
     pub(crate) backend: Box<dyn ErasedBackend<K>>,
@@ -97,7 +97,7 @@ impl<K: Key> Core<K> {
             ledger: Mutex::new(Ledger::new(limits, policy)),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
-            open: (0..config.workers).map(|_| Mutex::new(None)).collect(),
+            open: (0..=config.workers).map(|_| Mutex::new(None)).collect(),
             pool: Pool::new(config.workers),
             backend,
             space,

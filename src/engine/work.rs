@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, lock};
@@ -85,9 +85,10 @@ impl<K: Key> Core<K> {
             };
             // A policy of the embedder's may panic here: the next round tries again.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                let mut slot = lock(&self.open[worker]);
-                if slot.as_ref().is_some_and(|open| self.is_full(open)) {
-                    self.seal_slot(&mut slot);
+                self.seal_if_full(&mut lock(&self.open[worker]));
+                // Another worker that has it now looks at it itself.
+                if let Ok(mut slot) = self.staying().try_lock() {
+                    self.seal_if_full(&mut slot);
                 }
                 if resting {
                     self.come_down();
@@ -108,7 +109,7 @@ impl<K: Key> Core<K> {
     fn compile(&self, worker: usize, methods: Vec<Arc<Method<K>>>) {
         let begun: Vec<Begun<K>> = methods.into_iter().map(Begun::now).collect();
         let mut slot = lock(&self.open[worker]);
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, false)));
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.
             let message = crate::panic_message(&*panic);
@@ -124,7 +125,8 @@ impl<K: Key> Core<K> {
     }
 
     /// One attempt at a batch; when nobody knows whose fault its failure is, each half again.
-    fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>]) {
+    /// `staying`: the slot's generation stays, and so do these methods.
+    fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>], staying: bool) {
         let fail_all = |error: Error| {
             let named = |b: &Begun<K>| rename(error.clone(), b.name());
             let failed = begun.iter().map(|b| b.outcome(Err(named(b)))).collect();
@@ -134,7 +136,7 @@ impl<K: Key> Core<K> {
             return fail_all(Error::ShuttingDown); // somebody waits for this thread to end
         }
         if slot.is_none() {
-            match self.open_generation() {
+            match self.open_generation(staying) {
                 Ok(open) => *slot = Some(open),
                 Err(error) => return fail_all(error),
             }
@@ -145,10 +147,19 @@ impl<K: Key> Core<K> {
         }
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
-        let mut batch = Batch::new(&methods, &self.table);
+        let mut batch = Batch::new(&methods, &self.table, staying);
         let compiled = self.compile_batch(slot, &mut batch);
         match compiled {
-            Ok(object) => self.place(slot, begun, &object, batch, started),
+            Ok(object) => {
+                let (here, apart) = separate(begun, &mut batch);
+                if !here.is_empty() {
+                    self.place(slot, &here, &object, batch, started);
+                }
+                if !apart.is_empty() {
+                    // Taken after a worker's own, and by nobody the other way round.
+                    self.attempt(&mut lock(self.staying()), &apart, true);
+                }
+            }
             Err(error) if begun.len() == 1 => fail_all(error),
             Err(_) => {
                 // Who is known to be guilty goes first; the rest is tried in halves.
@@ -166,7 +177,7 @@ impl<K: Key> Core<K> {
                 let (left, right) = rest.split_at(rest.len() / 2);
                 for half in [left, right] {
                     if !half.is_empty() {
-                        self.attempt(slot, half);
+                        self.attempt(slot, half, staying);
                     }
                 }
             }
@@ -198,7 +209,12 @@ impl<K: Key> Core<K> {
         })
     }
 
-    fn open_generation(&self) -> Result<Open<K>, Error> {
+    /// The open generation of methods that stay.
+    fn staying(&self) -> &Mutex<Option<Open<K>>> {
+        &self.open[self.config.workers]
+    }
+
+    fn open_generation(&self, staying: bool) -> Result<Open<K>, Error> {
         let context = self.context()?;
         let bytes = context.bytes;
         let id = self.ledger().open(bytes);
@@ -214,6 +230,7 @@ impl<K: Key> Core<K> {
             methods: 0,
             context_bytes: bytes,
             since: Instant::now(),
+            staying,
         })
     }
 
@@ -247,8 +264,9 @@ impl<K: Key> Core<K> {
                 | Error::Memory { .. },
             ) if begun.len() > 1 => {
                 let (left, right) = begun.split_at(begun.len() / 2);
-                self.attempt(slot, left);
-                return self.attempt(slot, right);
+                let staying = slot.as_ref().is_some_and(|open| open.staying);
+                self.attempt(slot, left, staying);
+                return self.attempt(slot, right, staying);
             }
             Err(error) => {
                 let outcomes = begun.iter().zip(failed).map(|(b, f)| {
@@ -263,7 +281,13 @@ impl<K: Key> Core<K> {
         let outcomes: Vec<_> = begun
             .iter()
             .enumerate()
-            .map(|(i, b)| b.outcome(self.result(b, failed[i].take(), added.as_ref(), took)))
+            .map(|(i, b)| {
+                let mut result = self.result(b, failed[i].take(), added.as_ref(), took);
+                if let Ok(published) = &mut result {
+                    published.stays = open.staying.then(|| b.name());
+                }
+                b.outcome(result)
+            })
             .collect();
         // Before any of the code can run, which may store them wherever it likes.
         if outcomes.iter().any(|o| o.result.is_ok()) {
@@ -325,6 +349,7 @@ impl<K: Key> Core<K> {
             entry: function.address as usize,
             bytes,
             compile_time,
+            stays: None,
         })
     }
 
@@ -446,13 +471,20 @@ impl<K: Key> Core<K> {
             || (open.methods > 0 && open.since.elapsed() >= config.generation_age)
     }
 
+    fn seal_if_full(&self, slot: &mut Option<Open<K>>) {
+        if slot.as_ref().is_some_and(|open| self.is_full(open)) {
+            self.seal_slot(slot);
+        }
+    }
+
     /// Seals the slot's generation, if there is one.
     fn seal_slot(&self, slot: &mut Option<Open<K>>) {
         let Some(mut open) = slot.take() else { return };
         fork::while_not_forking(|| open.body.region.seal());
         let context = match self.config.release {
-            ContextRelease::AtSealing => open.body.context.take(),
-            ContextRelease::WithGeneration => None,
+            ContextRelease::WithGeneration if !open.staying => None,
+            // What stays would keep its context for ever.
+            _ => open.body.context.take(),
         };
         let sizes = open.body.region.mapped();
         let mut ledger = self.ledger();
@@ -504,6 +536,24 @@ impl<K: Key> Core<K> {
         }
         self.bell.ring();
     }
+}
+
+/// Takes out of a batch those that are to be compiled apart: what is left, and they.
+fn separate<K: Key>(
+    begun: &[Begun<K>],
+    batch: &mut Batch<'_, K>,
+) -> (Vec<Begun<K>>, Vec<Begun<K>>) {
+    let (mut here, mut others) = (Vec::new(), Vec::new());
+    let failed = std::mem::take(&mut batch.failed);
+    for ((begun, failed), apart) in begun.iter().zip(failed).zip(&batch.apart) {
+        if *apart {
+            others.push(begun.clone());
+        } else {
+            here.push(begun.clone());
+            batch.failed.push(failed);
+        }
+    }
+    (here, others)
 }
 
 /// Puts the name of the guilty method, known now, into an error that spoke of a batch.

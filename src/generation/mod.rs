@@ -44,4 +44,6 @@ pub(crate) struct Open<K: Key> {
     /// Bytes that the context has grown by since it was opened, and what it had then.
     pub(crate) context_bytes: u64,
     pub(crate) since: Instant,
+    /// Its methods stay for as long as the cache.
+    pub(crate) staying: bool,
 }

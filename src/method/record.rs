@@ -63,15 +63,18 @@ pub(crate) struct Resident {
     pub(crate) probation: bool,
     /// It came back from probation, and the policy has not been told yet.
     pub(crate) relinked: bool,
+    /// It is kept because the code says so.
+    pub(crate) stays: bool,
 }
 
 impl Resident {
-    pub(crate) fn new(entry: usize, generation: u64) -> Self {
+    pub(crate) fn new(entry: usize, generation: u64, stays: bool) -> Self {
         Self {
             entry,
             generation,
             probation: false,
             relinked: false,
+            stays,
         }
     }
 }

@@ -32,14 +32,27 @@ pub struct Bytes {
     pub retired: u64,
     /// The part of `retired` whose grace period is over, and that frames on stacks, or leases, hold.
     pub held: u64,
-    /// All of the above in generations with [kept](crate::Handle::keep) methods: what eviction
-    /// cannot bring down.
+    /// All of the above in generations with methods that are [kept](crate::Handle::keep), or stay:
+    /// what eviction cannot bring down.
     pub kept: u64,
+    /// The part of `kept` in generations of methods that [stay](crate::Unit::stay).
+    pub staying: u64,
     /// What the budget is held against: `text` to `contexts`, less `kept`, and `bookkeeping`.
     pub charged: u64,
     /// How far over the budgets the cache is all told, because of what is kept, retired, or
     /// larger than a budget.
     pub excess: u64,
+}
+
+/// Code that stays for as long as the cache: see [`Unit::stay`](crate::Unit::stay).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Staying {
+    /// The method's key, as `Debug` prints it.
+    pub method: String,
+    /// Bytes of text, constants, data and unwind tables that are this method's own.
+    pub bytes: u64,
 }
 
 /// Time that compile workers spent, by phase, since the cache began.
@@ -73,6 +86,8 @@ pub struct Statistics {
     pub methods_resident: u64,
     /// Of these, on probation: unlinked, and dropped next unless a call comes.
     pub methods_on_probation: u64,
+    /// Methods that stay, in the order in which they were compiled; twice if they were invalidated.
+    pub methods_staying: Vec<Staying>,
     /// Methods whose canonical address was taken.
     pub addresses_taken: u64,
     /// Requests that wait for a compile worker.
@@ -225,6 +240,8 @@ impl Statistics {
         let everything = alive.total() + ledger.retired.total() + bookkeeping;
         let code = alive.sizes.code() + ledger.retired.sizes.code();
         let limits = ledger.limits;
+        let staying;
+        (self.methods_staying, staying) = ledger.staying();
         self.bytes = Bytes {
             text: alive.sizes.text,
             constants: alive.sizes.constants,
@@ -236,6 +253,7 @@ impl Statistics {
             retired: ledger.retired.total(),
             held: ledger.held.total(),
             kept: kept.total(),
+            staying,
             charged,
             excess: everything
                 .saturating_sub(limits.budget)

@@ -31,7 +31,6 @@ pub(super) struct Additions {
     pub(super) functions: Vec<LLVMValueRef>,
     pub(super) globals: Vec<LLVMValueRef>,
     /// No method may have one of these, so each that the module has was added now.
-    pub(super) alias: Option<LLVMValueRef>,
     pub(super) ifunc: Option<LLVMValueRef>,
     pub(super) assembly: bool,
 }
@@ -51,7 +50,6 @@ impl Census {
             Additions {
                 functions: new(list(LLVMGetFirstFunction(raw), LLVMGetNextFunction)),
                 globals: new(list(LLVMGetFirstGlobal(raw), LLVMGetNextGlobal)),
-                alias: Some(LLVMGetFirstGlobalAlias(raw)).filter(|a| !a.is_null()),
                 ifunc: Some(LLVMGetFirstGlobalIFunc(raw)).filter(|i| !i.is_null()),
                 assembly: assembly != 0,
             }

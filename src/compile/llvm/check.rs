@@ -105,9 +105,6 @@ impl Additions {
                 advice: "put it into the function, or into the host",
             });
         }
-        if let Some(alias) = self.alias {
-            return refuse("an alias", alias, "refer to the aliasee itself");
-        }
         if let Some(ifunc) = self.ifunc {
             let advice = "resolve it in the host, and import the result";
             return refuse("an ifunc", ifunc, advice);

@@ -13,7 +13,6 @@ use inkwell::llvm_sys::{LLVMAtomicOrdering, LLVMAttributeFunctionIndex, LLVMAttr
 use inkwell::llvm_sys::{LLVMLinkage, LLVMValue, LLVMVisibility};
 use inkwell::module::Module;
 
-use super::check::Refusal;
 use crate::compile::Batch;
 use crate::compile::batch::{OwnSymbol, parse_symbol};
 use crate::method::{Key, Method};
@@ -129,7 +128,10 @@ pub(super) unsafe fn is_dead(user: LLVMValueRef) -> bool {
 }
 
 /// Whether `user` is a call, and calls `function` (rather than only passing it on).
-unsafe fn calls_directly(user: LLVMValueRef, function: LLVMValueRef) -> bool {
+///
+/// # Safety
+/// Both are live.
+pub(super) unsafe fn calls_directly(user: LLVMValueRef, function: LLVMValueRef) -> bool {
     // SAFETY: live values.
     unsafe {
         let is_call = !LLVMIsACallInst(user).is_null() || !LLVMIsAInvokeInst(user).is_null();
@@ -137,88 +139,11 @@ unsafe fn calls_directly(user: LLVMValueRef, function: LLVMValueRef) -> bool {
     }
 }
 
-/// Makes every use of a method's own function, but direct calls of itself, its canonical address.
-pub(super) fn own_address(own: Option<LLVMValueRef>, address: &str) -> Result<(), Refusal> {
-    let Some(own) = own else { return Ok(()) };
-    // SAFETY: `own` is a live function of a live module.
-    unsafe {
-        let mut users = users_of(own);
-        users.retain(|&user| !is_dead(user));
-        let needs_address = |&user: &LLVMValueRef| {
-            LLVMIsABlockAddress(user).is_null() && (!calls_directly(user, own) || passes(user, own))
-        };
-        if !users.iter().any(needs_address) {
-            return Ok(());
-        }
-        let module = LLVMGetGlobalParent(own);
-        let canonical = declare(module, address, LLVMGlobalGetValueType(own));
-        let (instructions, constants): (Vec<_>, Vec<_>) = users
-            .into_iter()
-            .filter(|&u| LLVMIsABlockAddress(u).is_null())
-            .partition(|&u| !LLVMIsAInstruction(u).is_null());
-        if !constants.is_empty() {
-            return replace_everywhere(own, canonical);
-        }
-        for user in instructions {
-            replace_operands(user, own, canonical);
-        }
-    }
-    Ok(())
-}
-
-/// Whether a call passes `function` as an argument.
-unsafe fn passes(call: LLVMValueRef, function: LLVMValueRef) -> bool {
-    // SAFETY: a live call.
-    unsafe {
-        let operands = LLVMGetNumOperands(call) as u32;
-        (0..operands - 1).any(|i| LLVMGetOperand(call, i) == function)
-    }
-}
-
-unsafe fn replace_operands(user: LLVMValueRef, from: LLVMValueRef, to: LLVMValueRef) {
-    // SAFETY: a live instruction, two live pointers of one type.
-    unsafe {
-        let operands = LLVMGetNumOperands(user) as u32;
-        let end = if calls_directly(user, from) {
-            operands - 1
-        } else {
-            operands
-        };
-        for i in 0..end {
-            if LLVMGetOperand(user, i) == from {
-                LLVMSetOperand(user, i, to);
-            }
-        }
-    }
-}
-
-/// Constants cannot be changed one by one. LLVM rebuilds them when all uses are replaced, but for
-/// a function with block addresses, which it cannot.
-unsafe fn replace_everywhere(own: LLVMValueRef, canonical: LLVMValueRef) -> Result<(), Refusal> {
-    // SAFETY: live values of one module.
-    unsafe {
-        let users = users_of(own);
-        if users.iter().any(|&u| !LLVMIsABlockAddress(u).is_null()) {
-            return Err(Refusal {
-                construct: "its own address in a constant, next to addresses of its blocks",
-                name: name_of(own),
-                advice: "store the address at run time",
-            });
-        }
-        // Direct calls stay: put them aside, replace everything, and put them back.
-        let calls: Vec<_> = users
-            .into_iter()
-            .filter(|&u| calls_directly(u, own))
-            .collect();
-        LLVMReplaceAllUsesWith(own, canonical);
-        for call in calls {
-            LLVMSetOperand(call, LLVMGetNumOperands(call) as u32 - 1, own);
-        }
-    }
-    Ok(())
-}
-
-unsafe fn declare(module: LLVMModuleRef, name: &str, ty: LLVMTypeRef) -> LLVMValueRef {
+/// The declaration of a function that lies within the reservation.
+///
+/// # Safety
+/// `ty` is a function type of the module's context.
+pub(super) unsafe fn declare(module: LLVMModuleRef, name: &str, ty: LLVMTypeRef) -> LLVMValueRef {
     let c_name = std::ffi::CString::new(name).expect("our own names have no NUL");
     // SAFETY: a live module and a function type of its context.
     unsafe {

@@ -5,12 +5,15 @@
 //! are emitted again into a fresh one: taking a half-built method out of a module would mean to
 //! find everything that refers to it. Failures are rare, and emitting is the cheap part.
 
+mod aliases;
 mod census;
 mod check;
 mod context;
 mod heap;
+mod labels;
 mod lower;
 mod machine;
+mod own;
 mod threads;
 mod unit;
 
@@ -24,6 +27,7 @@ use self::census::Census;
 use self::context::LlvmContext;
 pub use self::machine::OptLevel;
 use self::machine::{Machine, Machines};
+use self::unit::Finished;
 pub use self::unit::Unit;
 use super::{Backend, Batch};
 use crate::error::{BoxError, Error};
@@ -83,7 +87,7 @@ impl<F: Frontend> Llvm<F> {
         })
     }
 
-    /// Emits all methods that have not failed. False when one of them failed now.
+    /// Emits all methods that have not failed. False when one of them failed now, or is not for this batch.
     fn emit_all<'ctx>(
         &self,
         context: &'ctx LlvmContext,
@@ -105,17 +109,21 @@ impl<F: Frontend> Llvm<F> {
                 self.machines.describe(&trial);
                 self.emit_one(context, &trial, &mut Census::default(), batch, i)
             };
-            if let Err(error) = emitted {
-                if matches!(error, Error::OutOfSpace { .. } | Error::Memory { .. }) {
+            match emitted {
+                Ok(here) => good &= here,
+                Err(error @ (Error::OutOfSpace { .. } | Error::Memory { .. })) => {
                     return Err(error);
                 }
-                batch.fail(i, error);
-                good = false;
+                Err(error) => {
+                    batch.fail(i, error);
+                    good = false;
+                }
             }
         }
         Ok(good)
     }
 
+    /// Emits one method. False if it is to be compiled elsewhere, and left its remains here.
     fn emit_one<'ctx>(
         &self,
         context: &'ctx LlvmContext,
@@ -123,12 +131,16 @@ impl<F: Frontend> Llvm<F> {
         census: &mut Census,
         batch: &mut Batch<'_, F::Key>,
         i: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let key = batch.key(i);
         let method = || format!("{key:?}");
         let mut unit = Unit::new(context, module, batch, i);
         let emitted = catch_unwind(AssertUnwindSafe(|| self.frontend.emit(key, &mut unit)));
-        let (own, data, trouble) = unit.finish();
+        let Finished {
+            own,
+            wishes,
+            trouble,
+        } = unit.finish();
         context.listen();
         match emitted {
             Err(panic) => {
@@ -147,6 +159,14 @@ impl<F: Frontend> Llvm<F> {
             }
             Ok(Ok(())) => {}
         }
+        if aliases::any(module) {
+            module.verify().map_err(|message| Error::Verification {
+                method: method(),
+                message: message.to_string(),
+            })?;
+            aliases::dissolve(module);
+            aliases::drop_unused(module);
+        }
         let mut added = census.additions(module);
         check::own_function(own).map_err(|m| Error::Verification {
             method: method(),
@@ -157,16 +177,21 @@ impl<F: Frontend> Llvm<F> {
             message: m,
         })?;
         added
-            .restrict(own, data, batch)
+            .restrict(own, wishes.data, batch)
             .map_err(|r| r.into_error(method()))?;
         added.drop_lists();
-        lower::own_address(own, &lower::address_name(&batch.methods[i]))
+        // SAFETY: live functions of the module, which has no aliases now.
+        let stays = wishes.stay || unsafe { labels::escape(&added.functions) };
+        if stays && !batch.stays(i) {
+            return Ok(false);
+        }
+        own::address(own, &lower::address_name(&batch.methods[i]))
             .map_err(|r| r.into_error(method()))?;
         census.settle(added, own, batch.methods[i].cell);
-        Ok(())
+        Ok(true)
     }
 
-    /// Emission of the whole batch, over again for as long as a method fails.
+    /// Emission of the whole batch, over again for as long as a method fails or is taken out.
     fn build<'ctx>(
         &self,
         context: &'ctx LlvmContext,

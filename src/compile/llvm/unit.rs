@@ -15,6 +15,7 @@ use inkwell::module::{Linkage, Module};
 use inkwell::types::FunctionType;
 use inkwell::values::{AsValueRef, FunctionValue};
 
+use super::aliases;
 use super::context::LlvmContext;
 use super::lower::{address_name, name_of, rename};
 use super::threads;
@@ -26,9 +27,12 @@ use crate::method::Key;
 ///
 /// A method may add to the module its own function, private functions and constants, and
 /// declarations of host functions. Mutable globals, thread-locals (but see
-/// [`Unit::thread_locals`]), constructors, aliases, ifuncs
+/// [`Unit::thread_locals`]), constructors, ifuncs
 /// and module-level assembly are refused with a typed error: they would be reset by eviction.
-/// So are intrinsics of other machines.
+/// So are intrinsics of other machines. Aliases are as good as what they stand for.
+///
+/// A method whose labels (`blockaddress`) may be in use when their activation has ended stays: see
+/// [`Unit::stay`].
 ///
 /// The method's private functions and globals are renamed when it is done, so that methods of one
 /// batch do not meet in a name: inline assembly must take them as operands.
@@ -45,8 +49,26 @@ pub struct Unit<'u, 'ctx, K: Key> {
     i: usize,
     symbol: String,
     own: Option<LLVMValueRef>,
-    data: bool,
+    wishes: Wishes,
     trouble: Option<Error>,
+}
+
+/// What a front end said of its method.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wishes {
+    /// It may have mutable globals.
+    pub(super) data: bool,
+    /// Its code shall stay.
+    pub(super) stay: bool,
+}
+
+/// What became of a unit.
+pub(super) struct Finished {
+    /// The method's function.
+    pub(super) own: Option<LLVMValueRef>,
+    pub(super) wishes: Wishes,
+    /// What went wrong under the hood.
+    pub(super) trouble: Option<Error>,
 }
 
 /// The part of a [`Batch`] that a unit needs, whatever the batch's lifetime.
@@ -84,14 +106,17 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             i,
             symbol,
             own: None,
-            data: false,
+            wishes: Wishes::default(),
             trouble: None,
         }
     }
 
-    /// The method's function, whether it may have data, and what went wrong under the hood.
-    pub(super) fn finish(self) -> (Option<LLVMValueRef>, bool, Option<Error>) {
-        (self.own, self.data, self.trouble)
+    pub(super) fn finish(self) -> Finished {
+        Finished {
+            own: self.own,
+            wishes: self.wishes,
+            trouble: self.trouble,
+        }
     }
 
     /// The generation's context. Types made in [`Frontend::prelude`](crate::Frontend::prelude)
@@ -194,8 +219,10 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         }
         self.context.listen();
         let piece = self.parse(bitcode)?;
-        let own = piece
-            .get_function(function)
+        if aliases::any(&piece) {
+            piece.verify().map_err(|message| message.to_string())?;
+        }
+        let own = aliases::function(&piece, function)
             .filter(|f| f.count_basic_blocks() > 0)
             .ok_or_else(|| format!("the bitcode does not define {function}"))?;
         let declared: Vec<_> = piece
@@ -211,6 +238,8 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             rename(declaration.as_value_ref(), &name);
             hide(declaration.as_value_ref());
         }
+        // Unused and internal as they are then, the linker leaves them behind.
+        aliases::dissolve(&piece);
         isolate(&piece);
         own.set_linkage(Linkage::External);
         rename(own.as_value_ref(), &self.symbol);
@@ -258,9 +287,20 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
 
     /// Says that the method means its mutable globals. They live in the generation's memory,
     /// begin anew with every compilation, and end with the generation: use this for a method
-    /// that is [kept](crate::Handle::keep) for ever.
+    /// that is [kept](crate::Handle::keep) for ever, or [stays](Unit::stay).
     pub fn allow_data(&mut self) {
-        self.data = true;
+        self.wishes.data = true;
+    }
+
+    /// Says that addresses inside of the method's code, constants or data get about (its function's
+    /// address does not count: that is canonical). It is compiled among others that stay, is no victim
+    /// of eviction, and its memory lives as long as the cache, invalidated or not. The
+    /// statistics name it.
+    ///
+    /// A method stays without being told if a label of it (`blockaddress`) may get further than to
+    /// the jumps of one activation: stored where another finds it, passed on, or returned.
+    pub fn stay(&mut self) {
+        self.wishes.stay = true;
     }
 
     /// The method fails, whatever `emit` returns.

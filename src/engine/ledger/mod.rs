@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
 use crate::generation::{Body, Sizes};
 use crate::method::{Key, Method, Phase, Resident};
-use crate::observe::event;
+use crate::observe::{Staying, event};
 
 /// Bytes of memory that one method costs besides its code: its record and key, its places in the
 /// table and the policy, its cell and thunk.
@@ -69,6 +69,9 @@ pub(crate) struct Info<K: Key> {
     /// Live ones that are kept: while there are any, eviction cannot free the generation.
     kept: usize,
     pub(crate) charge: Charge,
+    /// Methods that were compiled to stay, those that have other code since too. Each counts as live
+    /// and as kept for ever.
+    pub(crate) staying: Vec<Staying>,
     /// `None` while open: its worker has it.
     body: Option<Body<K>>,
 }
@@ -121,6 +124,8 @@ pub(crate) struct Published {
     pub(crate) entry: usize,
     pub(crate) bytes: u64,
     pub(crate) compile_time: Duration,
+    /// Its name, if its code stays.
+    pub(crate) stays: Option<String>,
 }
 
 pub(crate) struct Ledger<K: Key> {
@@ -198,6 +203,7 @@ impl<K: Key> Ledger<K> {
                 live: 0,
                 kept: 0,
                 charge,
+                staying: Vec::new(),
                 body: None,
             },
         );
@@ -308,11 +314,16 @@ impl<K: Key> Ledger<K> {
                     entry,
                     bytes,
                     compile_time,
+                    stays,
                 }) => {
                     self.counters.compiles += 1;
-                    state.resident = Some(Resident::new(entry, generation));
+                    state.resident = Some(Resident::new(entry, generation, stays.is_some()));
                     method.link(entry);
                     drop(state);
+                    if let Some(name) = stays {
+                        method.keep();
+                        self.hold(generation, name, bytes);
+                    }
                     self.admit(generation, &method, Cost::new(bytes, compile_time));
                     event!("published", key = ?method.key, generation, bytes);
                     method.notify();
@@ -322,6 +333,30 @@ impl<K: Key> Ledger<K> {
             drop(state);
             method.notify();
         }
+    }
+
+    /// Code of a method's stays in the generation, whatever becomes of the method.
+    fn hold(&mut self, generation: u64, method: String, bytes: u64) {
+        let info = self.generations.get_mut(&generation).expect("open");
+        info.live += 1;
+        info.staying.push(Staying { method, bytes });
+        self.count_kept(generation);
+    }
+
+    /// All code that stays, and what its generations take.
+    pub(crate) fn staying(&self) -> (Vec<Staying>, u64) {
+        let mut generations: Vec<_> = self
+            .generations
+            .iter()
+            .filter(|(_, info)| !info.staying.is_empty())
+            .collect();
+        generations.sort_unstable_by_key(|(id, _)| **id);
+        let bytes = generations
+            .iter()
+            .map(|(_, info)| info.charge.total())
+            .sum();
+        let all = generations.into_iter().flat_map(|(_, info)| &info.staying);
+        (all.cloned().collect(), bytes)
     }
 
     fn admit(&mut self, generation: u64, method: &Arc<Method<K>>, cost: Cost) {
@@ -406,6 +441,10 @@ impl<K: Key> Ledger<K> {
         let kept = method.is_kept();
         if kept {
             self.uncount_kept(resident.generation);
+        }
+        if resident.stays {
+            // What it is compiled to next need not stay.
+            method.unkeep();
         }
         self.costs.remove(&method.id);
         self.resident.remove(&method.id);

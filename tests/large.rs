@@ -123,3 +123,64 @@ fn methods_of_many_slots() {
         }
     }
 }
+
+/// Alignments beyond a page and beyond a slot, of functions, constants and data.
+#[test]
+fn large_alignments_are_honoured() {
+    let aligned = "; allow data
+        @constant = internal constant [3 x i64] [i64 1, i64 2, i64 $N], align $N
+        @data = internal global [3 x i64] [i64 4, i64 5, i64 $N], align $N
+        @zeros = internal global [5 x i8] zeroinitializer, align $N
+        define i64 @self(i64 %i) align $N {
+          %c = getelementptr [3 x i64], ptr @constant, i64 0, i64 %i
+          %a = load i64, ptr %c
+          %d = getelementptr [3 x i64], ptr @data, i64 0, i64 %i
+          %b = load i64, ptr %d
+          %sum = add i64 %a, %b
+          store i64 %sum, ptr %d
+          %lowest = ptrtoint ptr @constant to i64
+          %l1 = ptrtoint ptr @data to i64
+          %l2 = ptrtoint ptr @zeros to i64
+          %o1 = or i64 %lowest, %l1
+          %o2 = or i64 %o1, %l2
+          %mask = sub i64 $N, 1
+          %off = and i64 %o2, %mask
+          %r = add i64 %sum, %off
+          ret i64 %r
+        }";
+    let small = "define i64 @self(i64 %x) {\n %y = add i64 %x, $N\n ret i64 %y\n}";
+    let cache: Cache<Name> = Cache::builder(Texts::new([("aligned", aligned), ("small", small)]))
+        .opt_level(OptLevel::O0)
+        .build()
+        .unwrap();
+    let me = cache.participant("test");
+    let call = |name: &str, n: i64| {
+        let handle = text::<Method>(&cache, name);
+        let mut guard = me.pin();
+        // SAFETY: the type is right, and arguments are within the arrays.
+        unsafe { handle.get(&mut guard).unwrap().call(n) }
+    };
+    for _ in 0..2 {
+        for align in [8192, 16 << 10, 64 << 10, 2 << 20] {
+            assert_eq!(call(&format!("small#{align}"), 1), align + 1);
+            let name = format!("aligned#{align}");
+            assert_eq!(
+                [0, 1, 2].map(|i| call(&name, i)),
+                [5, 7, 2 * align],
+                "{name}"
+            );
+            let mut guard = me.pin();
+            let entry = text::<Method>(&cache, &name);
+            // SAFETY: only its address is looked at.
+            let code = unsafe { entry.get(&mut guard).unwrap().pointer() } as usize;
+            assert_eq!(code % align as usize, 0, "{name}");
+        }
+        cache.seal();
+        cache.evict_all();
+        wait_until("all is recycled", || {
+            cache.statistics().mapped_code_bytes == 0
+        });
+    }
+    let too_much = text::<Method>(&cache, "aligned#4194304");
+    assert!(too_much.get(&mut me.pin()).is_err());
+}

@@ -13,7 +13,7 @@
 
 use std::mem;
 
-use crate::code::{CodeSpace, Kind, Run};
+use crate::code::{CodeSpace, Kind, PAGE, Run};
 use crate::error::{Error, LinkError};
 use crate::link::unwind::{self, Registered};
 use crate::link::{self, LinkedFunction, Object, Place, Span};
@@ -89,6 +89,16 @@ pub(crate) enum Failure {
     Memory(Error),
 }
 
+/// The first offset in a run from `used` on whose address is a multiple of `align`.
+fn aligned(run: &Run, used: u64, align: u64) -> u64 {
+    (run.address + used).next_multiple_of(align) - run.address
+}
+
+/// What a new run must be longer by, as it begins at a page, and may have to begin further on.
+fn slack(align: u64) -> u64 {
+    align.saturating_sub(PAGE)
+}
+
 impl Area {
     fn new(kind: Kind) -> Self {
         Self {
@@ -105,23 +115,24 @@ impl Area {
             return Ok(self.used);
         }
         if let Some(run) = self.runs.last_mut() {
-            let offset = self.used.next_multiple_of(align);
+            let offset = aligned(run, self.used, align);
             if offset + size <= run.len || space.extend(run, offset + size) {
                 return Ok(offset);
             }
         }
-        self.runs
-            .push(space.take(self.kind, size).map_err(Failure::Memory)?);
+        let run = space.take(self.kind, size + slack(align));
+        let run = run.map_err(Failure::Memory)?;
+        let offset = aligned(&run, 0, align);
+        self.runs.push(run);
         self.used = 0;
-        Ok(0)
+        Ok(offset)
     }
 
     fn growth(&self, space: &CodeSpace, size: u64, align: u64) -> u64 {
-        let end = self.used.next_multiple_of(align) + size;
         match self.runs.last() {
             _ if size == 0 => 0,
-            Some(run) if end <= run.len => 0,
-            _ => space.slots_for(self.kind, size),
+            Some(run) if aligned(run, self.used, align) + size <= run.len => 0,
+            _ => space.slots_for(self.kind, size + slack(align)),
         }
     }
 

@@ -15,8 +15,8 @@ pub(super) type SectionTable<'d> = object::read::elf::SectionTable<'d, Header>;
 /// is within reach of everything else.
 const LARGEST: u64 = 1 << 30;
 
-/// The largest alignment that a section may ask for: a page.
-const MOST_ALIGNED: u64 = 4096;
+/// The largest alignment that a section may ask for: a huge page.
+const MOST_ALIGNED: u64 = 2 << 20;
 
 /// The area that a section is loaded into, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +223,7 @@ pub(super) fn alignment(section: &str, align: u64) -> Result<u64, LinkError> {
         ))),
         align if align > MOST_ALIGNED => Err(LinkError::section(
             section,
-            format!("its alignment of {align} is more than a page"),
+            format!("its alignment of {align} is more than {MOST_ALIGNED}"),
         )),
         align => Ok(align),
     }

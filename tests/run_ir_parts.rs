@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+#[path = "../examples/run_ir/c11.rs"]
+mod c11;
 #[path = "../examples/run_ir/frontend.rs"]
 mod frontend;
 #[path = "../examples/run_ir/indirect.rs"]
@@ -29,6 +31,8 @@ mod program;
 mod reading;
 #[path = "../examples/run_ir/refuse.rs"]
 mod refuse;
+#[path = "../examples/run_ir/sets.rs"]
+mod sets;
 #[path = "../examples/run_ir/signals.rs"]
 mod signals;
 #[path = "../examples/run_ir/split.rs"]
@@ -41,3 +45,5 @@ mod symbols;
 mod thread_locals;
 #[path = "../examples/run_ir/threads.rs"]
 mod threads;
+#[path = "../examples/run_ir/timers.rs"]
+mod timers;

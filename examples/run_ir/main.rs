@@ -12,13 +12,16 @@
 //!
 //! - [`load`] reads and verifies the file, [`refuse`] says what cannot run, [`normalise`] brings the rest into form;
 //! - [`indirect`] has resolvers say, before anything else runs, which functions are meant;
+//! - [`sets`] joins the variables of sections that the program walks through;
 //! - [`reading`] and [`labels`] find out which constants and tables of labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
 //! - [`lifecycle`] finds what runs before `main` and after it;
-//! - [`thread_locals`] gives each thread its variables, [`threads`] makes the program's threads participants;
+//! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
+//!   program's threads participants;
 //! - [`signals`] runs its signal handlers, where that can be done, with the help of [`stubs`];
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
+mod c11;
 mod frontend;
 mod indirect;
 mod ir;
@@ -32,12 +35,14 @@ mod program;
 mod reading;
 mod refuse;
 mod run;
+mod sets;
 mod signals;
 mod split;
 mod stubs;
 mod symbols;
 mod thread_locals;
 mod threads;
+mod timers;
 
 use crate::frontend::Source;
 use crate::options::{Options, USAGE};

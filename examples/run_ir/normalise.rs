@@ -8,6 +8,7 @@ use crate::indirect;
 use crate::ir::{self, Module, Value};
 use crate::lifecycle::{self, Lifecycle};
 use crate::refuse::LIKE_C;
+use crate::sets;
 use crate::symbols;
 use crate::thread_locals::{self, ThreadLocals};
 use inkwell::llvm_sys::comdat::LLVMSetComdat;
@@ -36,6 +37,7 @@ pub fn normalise(module: &Module<'_>, optimise: bool) -> Result<Apart, String> {
     if let Some(resolve) = indirect::take(module)? {
         listed.begin_with(resolve);
     }
+    sets::join(module);
     for global in ir::functions(module).into_iter().chain(ir::globals(module)) {
         unify(global);
     }
@@ -157,16 +159,24 @@ fn unify(global: Value<'_>) {
     }
 }
 
-/// Functions whose loops the optimiser would make calls of these very functions, did it not know them by name; and
-/// as methods they have others.
-const LIBRARY_LOOPS: [&str; 5] = ["memcpy", "memmove", "memset", "memcmp", "strlen"];
+/// Library functions that the optimiser makes calls of: from loops, and from calls of others. In a function of this
+/// name it would make it call itself, did it not know the function by its name; and as a method it has another.
+const LIBRARY: &str = "
+    bcmp calloc exp10 exp10f exp10l exp2 exp2f exp2l fabs fabsf fabsl fiprintf fprintf fputc fputs fwrite
+    fwrite_unlocked iprintf ldexp ldexpf ldexpl malloc memccpy memchr memcmp memcpy memmove mempcpy
+    memrchr memset pow powf powl printf putchar puts realloc sincos sincosf sincosl siprintf snprintf
+    sprintf sqrt sqrtf sqrtl stpcpy stpncpy strcat strchr strcmp strcpy strdup strlcat strlcpy strlen
+    strncat strncmp strncpy strndup strnlen strrchr vsnprintf vsprintf wcslen";
 
 fn unify_function(function: Value<'_>, optimise: bool) {
     if function.linkage() != LLVMLinkage::LLVMAvailableExternallyLinkage {
         function.set_linkage(LLVMLinkage::LLVMExternalLinkage);
     }
     function.set_c_convention();
-    if LIBRARY_LOOPS.contains(&&*function.name()) {
+    if LIBRARY
+        .split_whitespace()
+        .any(|name| name == function.name())
+    {
         function.add_attribute("no-builtins");
     }
     if optimise {

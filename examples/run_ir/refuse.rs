@@ -5,6 +5,7 @@
 
 use crate::ir::{self, Module, Value};
 use crate::lifecycle;
+use crate::sets;
 use crate::symbols;
 use inkwell::llvm_sys::LLVMOpcode;
 use inkwell::llvm_sys::core::*;
@@ -14,10 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const LIKE_C: [u32; 4] = [0, 8, 9, 78];
 
 /// libc functions whose callbacks come at any time, on any thread, or in a process without our workers.
-const FOREIGN: [(&str, &str); 20] = [
-    ("thrd_create", "threads"),
+const FOREIGN: [(&str, &str); 22] = [
     ("clone", "threads"),
-    ("timer_create", "threads"),
     ("aio_read", "threads of libc's own"),
     ("aio_read64", "threads of libc's own"),
     ("aio_write", "threads of libc's own"),
@@ -29,13 +28,31 @@ const FOREIGN: [(&str, &str); 20] = [
     ("getaddrinfo_a", "threads of libc's own"),
     ("pthread_setcanceltype", "cancellation at any time"),
     ("mq_notify", "threads"),
-    ("fork", "child processes that share the program's code"),
-    ("_Fork", "child processes that share the program's code"),
+    ("fork", CHILDREN),
+    ("_Fork", CHILDREN),
+    ("__fork", CHILDREN),
+    ("__libc_fork", CHILDREN),
+    ("forkpty", CHILDREN),
+    ("daemon", CHILDREN),
     ("sigvec", "signal handlers of old"),
     ("sigset", "signal handlers of old"),
     ("sysv_signal", "signal handlers of old"),
     ("__sysv_signal", "signal handlers of old"),
 ];
+
+/// A child has none of the threads that compile.
+const CHILDREN: &str = "child processes that share the program's code";
+
+/// System calls that do the same, by number.
+const SYSTEM_CALLS: [(i64, &str); 4] = [
+    (libc::SYS_fork, CHILDREN),
+    (libc::SYS_vfork, CHILDREN),
+    (libc::SYS_clone, "threads"),
+    (libc::SYS_clone3, "threads"),
+];
+
+/// The largest alignment that there is room for.
+const MOST_ALIGNED: u32 = 2 << 20;
 
 /// Intrinsics that need more of a runtime than there is, by the start of their names.
 const INTRINSICS: [(&str, &str); 9] = [
@@ -81,11 +98,11 @@ pub fn check(module: &Module<'_>) -> Result<(), Refusal> {
     let mut refusal = Refusal::default();
     module_level(module, &mut refusal);
     for global in ir::globals(module) {
-        variable(global, &mut refusal);
+        variable(module, global, &mut refusal);
     }
     for function in ir::functions(module) {
         if function.is_declaration() {
-            declaration(function, &mut refusal);
+            declaration(module, function, &mut refusal);
         } else {
             body(function, &mut refusal);
         }
@@ -111,7 +128,7 @@ fn module_level(module: &Module<'_>, refusal: &mut Refusal) {
     }
 }
 
-fn variable(global: Value<'_>, refusal: &mut Refusal) {
+fn variable(module: &Module<'_>, global: Value<'_>, refusal: &mut Refusal) {
     // SAFETY: a global variable.
     let thread_local = unsafe { LLVMIsThreadLocal(global.raw()) } != 0;
     if thread_local && global.is_declaration() && symbols::find(&global.name()).is_none() {
@@ -119,8 +136,9 @@ fn variable(global: Value<'_>, refusal: &mut Refusal) {
         return;
     }
     if global.is_declaration() && !global.name().starts_with("llvm.") {
-        unresolved(global, refusal);
+        unresolved(module, global, refusal);
     }
+    alignment(global, refusal);
     if lifecycle::LISTS.contains(&&*global.name()) {
         for function in lifecycle::listed(global) {
             if function.is_declaration() {
@@ -136,7 +154,15 @@ fn variable(global: Value<'_>, refusal: &mut Refusal) {
     }
 }
 
-fn declaration(function: Value<'_>, refusal: &mut Refusal) {
+fn alignment(global: Value<'_>, refusal: &mut Refusal) {
+    // SAFETY: a global.
+    if unsafe { LLVMGetAlignment(global.raw()) } > MOST_ALIGNED {
+        let reason = format!("an alignment of more than {MOST_ALIGNED}");
+        refusal.add(reason, global.name());
+    }
+}
+
+fn declaration(module: &Module<'_>, function: Value<'_>, refusal: &mut Refusal) {
     let name = function.name();
     if name.starts_with("llvm.") {
         let known = INTRINSICS.iter().find(|(start, _)| name.starts_with(start));
@@ -147,17 +173,41 @@ fn declaration(function: Value<'_>, refusal: &mut Refusal) {
         }
         return;
     }
+    if name == "syscall" {
+        system_calls(function, refusal);
+    }
     if let Some((_, reason)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
         refusal.add(format!("{reason} ({name})"), places(function).join(", "));
     } else {
-        unresolved(function, refusal);
+        unresolved(module, function, refusal);
     }
 }
 
-fn unresolved(global: Value<'_>, refusal: &mut Refusal) {
+fn system_calls(syscall: Value<'_>, refusal: &mut Refusal) {
+    for call in syscall
+        .users()
+        .into_iter()
+        .filter(|user| user.is_instruction())
+    {
+        // SAFETY: an instruction; of the operand only if it is a constant integer.
+        let number = call.operand(0).and_then(|number| unsafe {
+            let constant = !LLVMIsAConstantInt(number.raw()).is_null();
+            constant.then(|| LLVMConstIntGetSExtValue(number.raw()))
+        });
+        let known = SYSTEM_CALLS.iter().find(|(of, _)| Some(*of) == number);
+        if let (Some((number, reason)), Some(place)) = (known, call.parent()) {
+            refusal.add(format!("{reason} (system call {number})"), place.name());
+        }
+    }
+}
+
+fn unresolved(module: &Module<'_>, global: Value<'_>, refusal: &mut Refusal) {
     let weak = global.linkage() == inkwell::llvm_sys::LLVMLinkage::LLVMExternalWeakLinkage;
     let name = global.name();
     let symbol = name.trim_start_matches('\u{1}');
+    if is_bound_of_set(module, symbol) {
+        return;
+    }
     if global.is_used() && !weak && symbols::find(symbol).is_none() {
         let places = places(global);
         let by = if places.is_empty() {
@@ -167,6 +217,12 @@ fn unresolved(global: Value<'_>, refusal: &mut Refusal) {
         };
         refusal.add("unresolved external symbols", format!("{symbol}{by}"));
     }
+}
+
+/// Whether a name means the start or stop of a section with variables in it.
+fn is_bound_of_set(module: &Module<'_>, name: &str) -> bool {
+    let section = sets::section_of(name);
+    section.is_some_and(|section| !sets::members(module, section).is_empty())
 }
 
 /// The functions that a global is used in, directly.
@@ -190,6 +246,7 @@ fn body(function: Value<'_>, refusal: &mut Refusal) {
             refusal.add("prefix or prologue data", &*name);
         }
     }
+    alignment(function, refusal);
     if !LIKE_C.contains(&function.convention()) {
         refusal.add(convention(function.convention()), &*name);
     }

@@ -1,6 +1,6 @@
 //! Names that the program does not define: libc's, libm's, and what `run_ir` supplies in their place.
 
-use crate::{process, threads};
+use crate::{c11, process, threads, timers};
 use std::ffi::{CStr, CString, c_void};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -11,6 +11,8 @@ const LIBRARIES: [&CStr; 3] = [c"libc.so.6", c"libm.so.6", c"libgcc_s.so.1"];
 pub fn find(name: &str) -> Option<*const ()> {
     process::supplied(name)
         .or_else(|| threads::supplied(name))
+        .or_else(|| c11::supplied(name))
+        .or_else(|| timers::supplied(name))
         .or_else(|| library_symbol(name))
 }
 

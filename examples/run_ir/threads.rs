@@ -11,7 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-type Start = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+/// What a thread begins with.
+pub type Start = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 type Create = unsafe extern "C" fn(
     *mut libc::pthread_t,
     *const libc::pthread_attr_t,
@@ -55,10 +56,16 @@ fn running() -> MutexGuard<'static, usize> {
 
 /// What a thread of the program holds, until the cache finds that it is gone.
 struct Life {
-    _guard: Guard<'static>,
-    _participant: &'static Participant,
-    ended: bool,
+    /// None on the first thread, whose guard stands at the bottom of its stack.
+    _pinned: Option<(Guard<'static>, &'static Participant)>,
+    /// The end of the program may have to wait for the thread's.
+    counted: bool,
+    /// Rounds of destructors that have begun.
+    rounds: u8,
 }
+
+/// How often libc asks for destructors when a thread ends (`PTHREAD_DESTRUCTOR_ITERATIONS`).
+const ROUNDS: u8 = 4;
 
 /// What a thread is to do.
 struct Task {
@@ -121,20 +128,39 @@ unsafe extern "C-unwind" fn run(task: *mut c_void) -> *mut c_void {
 fn enter(task: *mut Task) -> Task {
     // SAFETY: from `pthread_create`, for this thread alone.
     let task = unsafe { *Box::from_raw(task) };
-    if let (Some(cache), Some(&key)) = (CACHE.get(), END.get()) {
+    pin_for_life(true);
+    task
+}
+
+/// Makes a thread that libc started for itself one of the program's, before it calls the program.
+pub fn adopt() {
+    if !INSIDE.try_with(Cell::get).unwrap_or(true) {
+        pin_for_life(false);
+    }
+}
+
+/// `counted`: the program's end may have to wait for the thread.
+fn pin_for_life(counted: bool) {
+    if let Some(cache) = CACHE.get() {
         let participant: &Participant =
             Box::leak(Box::new(cache.participant("a thread of the program")));
-        let life = Box::leak(Box::new(Life {
-            _guard: participant.pin(),
-            _participant: participant,
-            ended: false,
-        }));
-        let life: *mut Life = life;
-        // SAFETY: a key of ours.
-        unsafe { libc::pthread_setspecific(key, life.cast()) };
+        live(Some((participant.pin(), participant)), counted);
         INSIDE.set(true);
     }
-    task
+}
+
+/// Has [`end`] called when the calling thread ends.
+fn live(pinned: Option<(Guard<'static>, &'static Participant)>, counted: bool) {
+    let life = Box::leak(Box::new(Life {
+        _pinned: pinned,
+        counted,
+        rounds: 0,
+    }));
+    let life: *mut Life = life;
+    if let Some(&key) = END.get() {
+        // SAFETY: a key of ours.
+        unsafe { libc::pthread_setspecific(key, life.cast()) };
+    }
 }
 
 /// libc calls this when a thread ends, before the destructors of the program's own keys, in rounds.
@@ -147,9 +173,10 @@ unsafe extern "C" fn end(life: *mut c_void) {
         // SAFETY: a key of ours; libc gives up after its last round.
         unsafe { libc::pthread_setspecific(key, life) };
     }
-    // SAFETY: from `enter`, of this thread, and never freed.
+    // SAFETY: from `live`, of this thread, and never freed.
     let life = unsafe { &mut *life.cast::<Life>() };
-    if !std::mem::replace(&mut life.ended, true) {
+    life.rounds = life.rounds.saturating_add(1);
+    if life.rounds == ROUNDS && life.counted {
         *running() -= 1;
         RUNNING.1.notify_all();
     }
@@ -159,15 +186,45 @@ unsafe extern "C-unwind" {
     fn pthread_exit(value: *mut c_void) -> !;
 }
 
-/// libc's `pthread_exit`. On the program's first thread it waits for the others, and ends the process: libc would
-/// wait for the cache's threads too. The first thread's frames are not unwound.
-unsafe extern "C-unwind" fn exit_thread(value: *mut c_void) -> ! {
+/// libc's `pthread_exit`. Natively the process ends with its last thread; here the cache's never end. So when the
+/// program's first thread ends, another one stays, and ends the process when all of the program's have ended.
+///
+/// # Safety
+/// As for libc's.
+pub unsafe extern "C-unwind" fn exit_thread(value: *mut c_void) -> ! {
     // SAFETY: no preconditions.
-    if unsafe { libc::gettid() != libc::getpid() } {
-        // SAFETY: the program's wish; it unwinds through this frame, which has nothing to drop.
-        unsafe { pthread_exit(value) }
+    if unsafe { libc::gettid() == libc::getpid() } {
+        run_destructors();
+        *running() += 1;
+        live(None, true);
+        begin_to_end();
     }
-    run_destructors();
+    // SAFETY: the program's wish; it unwinds through this frame, which has nothing to drop. The first thread's goes
+    // on to where its stack ends for the unwinder, above all frames of ours.
+    unsafe { pthread_exit(value) }
+}
+
+/// Starts the thread that ends the process.
+fn begin_to_end() {
+    let mut thread = 0;
+    let created = libc_create().map(|create| {
+        // SAFETY: `wait_and_end` takes no argument.
+        unsafe {
+            create(
+                &mut thread,
+                std::ptr::null(),
+                wait_and_end,
+                std::ptr::null_mut(),
+            )
+        }
+    });
+    if created != Some(0) {
+        // There is no memory for a thread: then the program ends here, though others may run.
+        process::exit(0);
+    }
+}
+
+unsafe extern "C-unwind" fn wait_and_end(_: *mut c_void) -> *mut c_void {
     let mut running = running();
     while *running > 0 {
         running = RUNNING
@@ -176,6 +233,8 @@ unsafe extern "C-unwind" fn exit_thread(value: *mut c_void) -> ! {
             .unwrap_or_else(PoisonError::into_inner);
     }
     drop(running);
+    // The program's exit handlers run here.
+    pin_for_life(false);
     process::exit(0)
 }
 

@@ -27,6 +27,7 @@ pub const LIBC: &[Program] = &[
         "-x",
     ]),
     program("fork_child.c").refused(&["fork", "main"]),
+    program("vfork_child.c"),
 ];
 
 /// How programs end, and what interrupts them.
@@ -51,6 +52,8 @@ pub const ENDS_AND_SIGNALS: &[Program] = &[
 /// Threads.
 pub const THREADS: &[Program] = &[
     program("threads_join.c").needs(&[Threads]),
+    program("threads_c11.c").needs(&[Threads, ThreadLocals]),
+    program("timers_thread.c").needs(&[Threads, ThreadLocals]),
     program("threads_mutex.c").needs(&[Threads]),
     program("threads_condition.c").needs(&[Threads]),
     program("threads_main_exit.c").needs(&[Threads]),

@@ -99,7 +99,7 @@ pub use error::{BoxError, Error, LinkError, MapStep};
 pub use handle::{Handle, Keep};
 pub use lease::Lease;
 pub use method::{Entry, Key, MethodType};
-pub use observe::{Bytes, CompileTime, Stall, Staying, Statistics};
+pub use observe::{Bytes, CompileTime, Stall, Statistics, Staying};
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 
 /// What a panic said, if it said it in words.

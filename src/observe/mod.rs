@@ -6,4 +6,4 @@ mod statistics;
 
 pub(crate) use events::event;
 pub use stall::Stall;
-pub use statistics::{Bytes, CompileTime, Staying, Statistics};
+pub use statistics::{Bytes, CompileTime, Statistics, Staying};

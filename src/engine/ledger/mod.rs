@@ -322,7 +322,7 @@ impl<K: Key> Ledger<K> {
                     drop(state);
                     if let Some(name) = stays {
                         method.keep();
-                        self.hold(generation, name, bytes);
+                        self.note_staying(generation, name, bytes);
                     }
                     self.admit(generation, &method, Cost::new(bytes, compile_time));
                     event!("published", key = ?method.key, generation, bytes);
@@ -336,7 +336,7 @@ impl<K: Key> Ledger<K> {
     }
 
     /// Code of a method's stays in the generation, whatever becomes of the method.
-    fn hold(&mut self, generation: u64, method: String, bytes: u64) {
+    fn note_staying(&mut self, generation: u64, method: String, bytes: u64) {
         let info = self.generations.get_mut(&generation).expect("open");
         info.live += 1;
         info.staying.push(Staying { method, bytes });

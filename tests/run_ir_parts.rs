@@ -11,6 +11,8 @@ mod c11;
 mod frontend;
 #[path = "../examples/run_ir/indirect.rs"]
 mod indirect;
+#[path = "../examples/run_ir/instance.rs"]
+mod instance;
 #[path = "../examples/run_ir/ir.rs"]
 mod ir;
 #[path = "../examples/run_ir/labels.rs"]
@@ -33,6 +35,8 @@ mod reading;
 mod refuse;
 #[path = "../examples/run_ir/sets.rs"]
 mod sets;
+#[path = "../examples/run_ir/shared.rs"]
+mod shared;
 #[path = "../examples/run_ir/signals.rs"]
 mod signals;
 #[path = "../examples/run_ir/split.rs"]

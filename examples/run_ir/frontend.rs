@@ -1,17 +1,38 @@
 //! The program as inkpot sees it: a key for each function, one for all that lives as long as the program.
 
+use crate::instance::Instance;
 use crate::normalise::Apart;
 use crate::program::{GLOBALS, Program};
 use crate::split::{Bitcode, Pieces};
 use crate::thread_locals::RUNTIME;
-use crate::{signals, stubs, symbols};
+use crate::{shared, signals, stubs, symbols};
 use inkpot::{BoxError, Cache, Frontend, Unit};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// A part of an instance of the program.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub instance: u32,
+    pub part: Part,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.part {
+            Part::Globals => f.write_str("the globals")?,
+            Part::Function(name) => f.write_str(name)?,
+        }
+        match self.instance {
+            0 => Ok(()),
+            number => write!(f, " of instance {number}"),
+        }
+    }
+}
+
 /// What is compiled as one.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Key {
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Part {
     /// The global variables, the constants whose addresses get about, and the functions that must stay.
     Globals,
     /// A function, by name.
@@ -21,8 +42,11 @@ pub enum Key {
 /// The program, shared by the front end and by who starts it.
 pub struct Source {
     globals: Bitcode,
-    table: Vec<String>,
-    methods: HashMap<String, Key>,
+    /// What the table of addresses holds, in its order.
+    pub table: Vec<String>,
+    /// The same names.
+    lasting: HashSet<String>,
+    methods: HashMap<String, Part>,
     pieces: Mutex<Pieces>,
     /// The numbers of the thread-local variables.
     thread_locals: HashMap<String, u64>,
@@ -33,25 +57,31 @@ pub struct Source {
     pub apart: Apart,
     /// Whether `main` returns its exit code.
     pub main_returns: bool,
-    /// Where the globals are; known once their piece has been compiled, before any function is.
-    addresses: OnceLock<HashMap<String, usize>>,
+    instances: OnceLock<Vec<&'static Instance>>,
     cache: OnceLock<Cache<Key>>,
 }
 
+/// By what the names begin under which code refers to an instance's globals: the instance's number follows, a dot, and
+/// the name.
+const OWN: &str = "run_ir.global.";
+
 impl Source {
     /// Gets a program ready to be compiled.
-    pub fn new(program: Program) -> Arc<Source> {
-        let key = |name: &String| (name.clone(), Key::Function(name.as_str().into()));
+    ///
+    /// `side_by_side`: there will be several instances.
+    pub fn new(program: Program, side_by_side: bool) -> Arc<Source> {
+        let part = |name: &String| (name.clone(), Part::Function(name.as_str().into()));
         Arc::new(Source {
             globals: program.globals,
+            lasting: program.table.iter().cloned().collect(),
             table: program.table,
-            methods: program.methods.iter().map(key).collect(),
+            methods: program.methods.iter().map(part).collect(),
             pieces: Mutex::new(program.pieces),
             thread_locals: program.apart.thread_locals.numbers().collect(),
-            imports: imports(&program.apart.imports),
+            imports: imports(&program.apart.imports, side_by_side),
             apart: program.apart,
             main_returns: program.main_returns,
-            addresses: OnceLock::new(),
+            instances: OnceLock::new(),
             cache: OnceLock::new(),
         })
     }
@@ -62,38 +92,35 @@ impl Source {
         let _ = self.cache.set(cache);
     }
 
-    /// Learns where the globals are.
-    ///
-    /// # Safety
-    /// `table` is what the compiled globals' piece returned.
-    pub unsafe fn set_addresses(&self, table: *const *const ()) {
-        let address = |(index, name): (usize, &String)| {
-            // SAFETY: by contract the table is as long as the list of names it was made from.
-            (name.clone(), unsafe { *table.add(index) } as usize)
-        };
-        // The first stays: there is one program.
-        let _ = self
-            .addresses
-            .set(self.table.iter().enumerate().map(address).collect());
+    pub fn cache(&self) -> Option<&Cache<Key>> {
+        self.cache.get()
     }
 
-    /// Where a global variable or kept function is.
-    pub fn address(&self, name: &str) -> Option<*const ()> {
-        self.addresses
-            .get()?
-            .get(name)
-            .map(|address| *address as *const ())
+    /// Makes the instances known.
+    pub fn set_instances(&self, instances: Vec<&'static Instance>) {
+        // The first stays, as for the cache.
+        let _ = self.instances.set(instances);
+    }
+
+    fn instance(&self, number: u32) -> Option<&'static Instance> {
+        self.instances.get()?.get(number as usize).copied()
+    }
+
+    /// Whether this is a name of a global variable or kept function.
+    pub fn is_lasting(&self, name: &str) -> bool {
+        self.lasting.contains(name)
     }
 
     /// The key of a function.
-    pub fn key(&self, name: &str) -> Option<Key> {
-        self.methods.get(name).cloned()
+    pub fn key(&self, instance: u32, name: &str) -> Option<Key> {
+        let part = self.methods.get(name)?.clone();
+        Some(Key { instance, part })
     }
 
-    fn piece(&self, key: &Key) -> Result<(Bitcode, String), String> {
-        match key {
-            Key::Globals => Ok((self.globals.clone(), GLOBALS.to_owned())),
-            Key::Function(name) => {
+    fn piece(&self, part: &Part) -> Result<(Bitcode, String), String> {
+        match part {
+            Part::Globals => Ok((self.globals.clone(), GLOBALS.to_owned())),
+            Part::Function(name) => {
                 let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok((pieces.get(name)?, name.to_string()))
             }
@@ -108,13 +135,19 @@ impl Frontend for ProgramFrontend {
     type Key = Key;
 
     fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
-        let (bitcode, function) = self.0.piece(key)?;
-        if *key == Key::Globals {
+        let (bitcode, function) = self.0.piece(&key.part)?;
+        if key.part == Part::Globals {
             unit.allow_data();
             // The program has no end at which its data could go.
             unit.stay();
         }
-        unit.adopt(&bitcode, &function, &mut |name| self.0.key(name))?;
+        let number = key.instance;
+        let own = |name: &str| {
+            let lasting = self.0.is_lasting(name);
+            lasting.then(|| format!("{OWN}{number}.{name}"))
+        };
+        let callee = &mut |name: &str| self.0.key(number, name);
+        unit.adopt_as(&bitcode, &function, callee, &mut { own })?;
         let numbers = &self.0.thread_locals;
         if !numbers.is_empty() {
             unit.thread_locals(RUNTIME, &mut |name| numbers.get(name).copied())?;
@@ -123,28 +156,33 @@ impl Frontend for ProgramFrontend {
     }
 
     /// The optimiser may bring in names that no piece declared (`puts` for `printf`), which the program may
-    /// define itself: then the method's address serves.
+    /// define itself: then the method's address serves. (Side by side there are no such programs.)
     fn resolve(&self, symbol: &str) -> Option<*const ()> {
+        if let Some((number, name)) = symbol.strip_prefix(OWN).and_then(|own| own.split_once('.')) {
+            return self.0.instance(number.parse().ok()?)?.address(name);
+        }
         let method = |key: Key| {
             let cache = self.0.cache.get()?;
             // SAFETY: never called through this type; only its address is taken.
             let handle = unsafe { cache.method::<unsafe extern "C" fn()>(&key) }.ok()?;
             Some(handle.address())
         };
-        self.0
-            .address(symbol)
-            .or_else(|| self.0.key(symbol).and_then(method))
+        let alone = || self.0.instance(0);
+        alone()
+            .and_then(|instance| instance.address(symbol))
+            .or_else(|| self.0.key(0, symbol).and_then(method))
             .or_else(|| Some(*self.0.imports.get(symbol)? as *const ()))
             .or_else(|| symbols::find(symbol))
     }
 }
 
 /// Where the host's functions are; behind stubs if the program handles signals.
-fn imports(names: &[String]) -> HashMap<String, usize> {
+fn imports(names: &[String], side_by_side: bool) -> HashMap<String, usize> {
     let handles_signals = names.iter().any(|name| signals::sets_handlers(name));
     let found = |name: &String| {
         let own = signals::supplied(name).filter(|_| handles_signals);
-        let address = own.or_else(|| symbols::find(name))?;
+        let shared = || shared::supplied(name).filter(|_| side_by_side);
+        let address = own.or_else(shared).or_else(|| symbols::find(name))?;
         Some((name.clone(), address as usize))
     };
     let (names, targets): (Vec<_>, Vec<_>) = names.iter().filter_map(found).unzip();

@@ -19,11 +19,13 @@
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
 //! - [`signals`] runs its signal handlers, where that can be done, with the help of [`stubs`];
+//! - [`instance`] is one run of the program, [`side_by_side`] has several at once, [`shared`] what these would share;
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
 mod c11;
 mod frontend;
 mod indirect;
+mod instance;
 mod ir;
 mod labels;
 mod lifecycle;
@@ -36,6 +38,8 @@ mod reading;
 mod refuse;
 mod run;
 mod sets;
+mod shared;
+mod side_by_side;
 mod signals;
 mod split;
 mod stubs;
@@ -69,7 +73,7 @@ fn main() {
         let names = program.kept.join(", ");
         eprintln!("note: kept as long as the program, as their labels stand in its data: {names}");
     }
-    let Err(error) = run::run(&Source::new(program), &options);
+    let Err(error) = run::run(&Source::new(program, options.threads > 1), &options);
     eprintln!("run_ir: {error}");
     exit(1)
 }
@@ -84,9 +88,15 @@ fn prepare(options: &Options) -> Program {
         symbols::load(library).unwrap_or_else(|reason| fail(format!("--load {library}: {reason}")));
     }
     let module = load::load(&options.file).unwrap_or_else(|message| fail(message));
-    if let Err(refusal) = refuse::check(&module) {
+    let mut reasons = refuse::check(&module)
+        .err()
+        .map_or_else(Vec::new, |refusal| refusal.lines().collect());
+    if options.threads > 1 {
+        reasons.extend(shared::between_instances(&module));
+    }
+    if !reasons.is_empty() {
         eprintln!("run_ir: cannot run {}:", options.file.display());
-        for line in refusal.lines() {
+        for line in reasons {
             eprintln!("  {line}");
         }
         exit(REFUSED);

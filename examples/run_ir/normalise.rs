@@ -161,7 +161,7 @@ fn unify(global: Value<'_>) {
 
 /// Library functions that the optimiser makes calls of: from loops, and from calls of others. In a function of this
 /// name it would make it call itself, did it not know the function by its name; and as a method it has another.
-const LIBRARY: &str = "
+pub const LIBRARY: &str = "
     bcmp calloc exp10 exp10f exp10l exp2 exp2f exp2l fabs fabsf fabsl fiprintf fprintf fputc fputs fwrite
     fwrite_unlocked iprintf ldexp ldexpf ldexpl malloc memccpy memchr memcmp memcpy memmove mempcpy
     memrchr memset pow powf powl printf putchar puts realloc sincos sincosf sincosl siprintf snprintf

@@ -12,11 +12,12 @@ Runs a C or C++ program in LLVM IR, each function compiled when first called.
   --opt 0..3           optimisation level (default 1)
   --policy lru|sieve   which functions are evicted first (default lru)
   --load LIB           resolve names in this shared library too (libstdc++.so.6); repeatable
+  --threads N          run N instances of the program at once, in one cache, and compare what they print
   --stats              print the cache's statistics at the end, as JSON on the last line of stderr
   --stress             evict, invalidate and recycle far more often than there is need
 
 Exit codes: the program's own; 2 for a mistake in the command or the file; 3 for a program that
-run_ir cannot run, with the reasons.";
+run_ir cannot run, with the reasons; 4 if instances of a program differed.";
 
 /// Which functions are evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Options {
     pub policy: PolicyName,
     /// Shared libraries whose names resolve besides libc's and libm's.
     pub libraries: Vec<String>,
+    /// Instances of the program that run side by side.
+    pub threads: u32,
     /// Whether to print statistics.
     pub stats: bool,
     /// Whether to evict without need.
@@ -60,6 +63,7 @@ impl Options {
             opt: 1,
             policy: PolicyName::Lru,
             libraries: Vec::new(),
+            threads: 1,
             stats: false,
             stress: false,
         };
@@ -74,6 +78,7 @@ impl Options {
                 "--opt" => options.opt = level(&value()?)?,
                 "--policy" => options.policy = policy(&value()?)?,
                 "--load" => options.libraries.push(value()?),
+                "--threads" => options.threads = threads(&value()?)?,
                 "--stats" => options.stats = true,
                 "--stress" => options.stress = true,
                 "--help" | "-h" => return Err(String::new()),
@@ -92,6 +97,11 @@ impl Options {
 fn level(word: &str) -> Result<u8, String> {
     let level = word.parse().ok().filter(|level| *level <= 3);
     level.ok_or_else(|| format!("--opt {word}: a level is 0, 1, 2 or 3"))
+}
+
+fn threads(word: &str) -> Result<u32, String> {
+    let threads = word.parse().ok().filter(|n| (1..=1024).contains(n));
+    threads.ok_or_else(|| format!("--threads {word}: from 1 to 1024"))
 }
 
 fn policy(word: &str) -> Result<PolicyName, String> {
@@ -138,13 +148,14 @@ mod tests {
     #[test]
     fn flags_and_arguments() {
         let options =
-            parse("--opt 2 --code-budget 64KiB --policy sieve --load a.so --load b.so a.bc --stats -- -x --opt")
+            parse("--opt 2 --code-budget 64KiB --policy sieve --load a.so --load b.so --threads 3 a.bc --stats -- -x --opt")
                 .unwrap();
         assert_eq!(options.libraries, ["a.so", "b.so"]);
         assert_eq!(options.file, PathBuf::from("a.bc"));
         assert_eq!(options.arguments, ["-x", "--opt"]);
         assert_eq!(options.code_budget, Some(65536));
         assert_eq!((options.opt, options.policy), (2, PolicyName::Sieve));
+        assert_eq!(options.threads, 3);
         assert!(options.stats && !options.stress);
     }
 
@@ -157,6 +168,8 @@ mod tests {
             "--nope a",
             "a b",
             "--policy fifo a",
+            "--threads 0 a",
+            "--threads x a",
             "-- a",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

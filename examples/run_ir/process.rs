@@ -4,6 +4,7 @@
 //! the cache is there; libc would call them after all that is gone. Whoever calls `exit` is in the program, and so
 //! pinned: the handlers run right there, on top of it, and no frame is unwound.
 
+use crate::instance::{self, Instance};
 use crate::threads;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock};
@@ -16,8 +17,10 @@ enum Handler {
     WithStatus(extern "C" fn(c_int, *mut c_void), usize),
 }
 
-static AT_EXIT: Mutex<Vec<Handler>> = Mutex::new(Vec::new());
-static AT_QUICK_EXIT: Mutex<Vec<Handler>> = Mutex::new(Vec::new());
+/// Handlers of an instance, newest last.
+#[derive(Default)]
+pub struct Handlers(Mutex<Vec<Handler>>);
+
 static REPORT: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
 /// What `__dso_handle` names: only its address counts.
@@ -29,13 +32,13 @@ pub fn at_end(report: impl Fn() + Send + Sync + 'static) {
     let _ = REPORT.set(Box::new(report));
 }
 
-/// Calls a function when all that the program registers has run; of several, the last one first.
+/// Calls a function of the instance's when all that it registers has run; of several, the last one first.
 ///
-/// To be called before the program starts.
-pub fn after_all(function: *const ()) {
+/// To be called before the instance starts.
+pub fn after_all(instance: &Instance, function: *const ()) {
     // SAFETY: a destructor of the program's: it takes nothing.
     let function = unsafe { std::mem::transmute::<*const (), extern "C" fn()>(function) };
-    push(&AT_EXIT, Handler::Plain(function));
+    push(&instance.at_exit, Handler::Plain(function));
 }
 
 /// The functions that stand in for libc's of the same name.
@@ -52,29 +55,49 @@ pub fn supplied(name: &str) -> Option<*const ()> {
     })
 }
 
-/// Ends the program: its handlers, newest first, then the report, then libc's own end.
+/// Ends the instance: its handlers, newest first; and the process, if it is the only one.
 ///
 /// A handler may register others, and may call `exit`: then the rest of the handlers run there.
 pub extern "C" fn exit(code: c_int) -> ! {
+    let instance = instance::of_program();
     threads::run_destructors();
-    run(&AT_EXIT, code);
+    run(&instance.at_exit, code);
+    if !instance.alone {
+        end(code);
+    }
     // SAFETY: flushes all of the program's streams; their order with what we print is the native one.
     unsafe { libc::fflush(std::ptr::null_mut()) };
-    if let Some(report) = REPORT.get() {
-        report();
-    }
+    report();
     // SAFETY: the program is over, and so is this process.
     unsafe { libc::exit(code) }
 }
 
+/// Runs what [`at_end`] was given.
+pub fn report() {
+    if let Some(report) = REPORT.get() {
+        report();
+    }
+}
+
 extern "C" fn quick_exit(code: c_int) -> ! {
-    run(&AT_QUICK_EXIT, code);
+    let instance = instance::of_program();
+    run(&instance.at_quick_exit, code);
+    if !instance.alone {
+        end(code);
+    }
     // SAFETY: as natively, nothing is flushed.
     unsafe { libc::_exit(code) }
 }
 
+/// Ends an instance that runs beside others. Its thread goes no further: its frames are in code, and in Rust, that
+/// nothing could take down in order. What they are inside of stays; everything else can be reclaimed.
+pub fn end(code: c_int) -> ! {
+    instance::of_program().finish(Ok(code & 0xff));
+    threads::stay_for_ever()
+}
+
 /// Pops one handler at a time: none runs twice, and the lock is free while one runs.
-fn run(handlers: &Mutex<Vec<Handler>>, code: c_int) {
+fn run(handlers: &Handlers, code: c_int) {
     while let Some(handler) = pop(handlers) {
         match handler {
             Handler::Plain(function) => function(),
@@ -84,13 +107,13 @@ fn run(handlers: &Mutex<Vec<Handler>>, code: c_int) {
     }
 }
 
-fn pop(handlers: &Mutex<Vec<Handler>>) -> Option<Handler> {
-    handlers.lock().ok()?.pop()
+fn pop(handlers: &Handlers) -> Option<Handler> {
+    handlers.0.lock().ok()?.pop()
 }
 
 /// 0 for done, as libc's functions answer.
-fn push(handlers: &Mutex<Vec<Handler>>, handler: Handler) -> c_int {
-    match handlers.lock() {
+fn push(handlers: &Handlers, handler: Handler) -> c_int {
+    match handlers.0.lock() {
         Ok(mut handlers) => {
             handlers.push(handler);
             0
@@ -100,11 +123,14 @@ fn push(handlers: &Mutex<Vec<Handler>>, handler: Handler) -> c_int {
 }
 
 extern "C" fn atexit(function: extern "C" fn()) -> c_int {
-    push(&AT_EXIT, Handler::Plain(function))
+    push(&instance::of_program().at_exit, Handler::Plain(function))
 }
 
 extern "C" fn at_quick_exit(function: extern "C" fn()) -> c_int {
-    push(&AT_QUICK_EXIT, Handler::Plain(function))
+    push(
+        &instance::of_program().at_quick_exit,
+        Handler::Plain(function),
+    )
 }
 
 extern "C" fn cxa_atexit(
@@ -112,9 +138,15 @@ extern "C" fn cxa_atexit(
     argument: *mut c_void,
     _dso: *mut c_void,
 ) -> c_int {
-    push(&AT_EXIT, Handler::WithArgument(function, argument as usize))
+    push(
+        &instance::of_program().at_exit,
+        Handler::WithArgument(function, argument as usize),
+    )
 }
 
 extern "C" fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int {
-    push(&AT_EXIT, Handler::WithStatus(function, argument as usize))
+    push(
+        &instance::of_program().at_exit,
+        Handler::WithStatus(function, argument as usize),
+    )
 }

@@ -1,10 +1,11 @@
 //! Starts the program in a cache of its own, and sees it to its end.
 
-use crate::frontend::{Key, ProgramFrontend, Source};
+use crate::frontend::{Key, Part, ProgramFrontend, Source};
+use crate::instance::Instance;
 use crate::options::{Options, PolicyName};
-use crate::{process, signals, thread_locals, threads};
+use crate::{process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
-use inkpot::{BoxError, Cache, Error, Guard, OptLevel, Stress};
+use inkpot::{BoxError, Cache, ContextRelease, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
 use std::convert::Infallible;
 use std::ffi::{CString, c_char, c_int};
@@ -16,28 +17,70 @@ pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxErr
     native_signals();
     let cache = signals::blocked(|| build(source, options))?;
     source.set_cache(cache.clone());
+    threads::begin(cache.clone());
+    signals::begin(cache.clone());
     if options.stats {
         let cache = cache.clone();
         process::at_end(move || print_statistics(&cache));
     }
+    let alone = options.threads == 1;
+    let instance = |number| Instance::new(source, number, alone);
+    let instances: Vec<_> = (0..options.threads).map(instance).collect();
+    source.set_instances(instances.clone());
+    let arguments = arguments(options);
+    if alone {
+        return live(instances[0], &cache, arguments);
+    }
+    let arguments = Shared(arguments);
+    let live = move |instance: &'static Instance| {
+        let Some(cache) = instance.source.cache() else {
+            return String::new(); // it was set above
+        };
+        let Err(error) = live(instance, cache, arguments.get());
+        error.to_string()
+    };
+    Ok(side_by_side::run(&instances, live, process::report)?)
+}
+
+/// `argc` and `argv`.
+type Arguments = (c_int, *const *const c_char);
+
+/// The arguments, for each instance's thread. (They are one list for all: a program that writes to its arguments would
+/// be seen by the others.)
+#[derive(Clone, Copy)]
+struct Shared(Arguments);
+
+impl Shared {
+    fn get(self) -> Arguments {
+        self.0
+    }
+}
+
+// SAFETY: the list lives as long as the process, and whoever writes to it does so natively too.
+unsafe impl Send for Shared {}
+
+/// An instance, on its first thread, from beginning to end; comes back only if it could not be started.
+fn live(
+    instance: &'static Instance,
+    cache: &Cache<Key>,
+    (argc, argv): Arguments,
+) -> Result<Infallible, BoxError> {
     let participant = cache.participant("the program");
     // One guard for the whole run. The program's frames stand on it, and so do its exit handlers.
     let mut guard = participant.pin();
-    place_globals(source, &cache, &mut guard)?;
-    thread_locals::place(&source.apart.thread_locals, |name| source.address(name))?;
-    let (argc, argv) = arguments(options);
+    place_globals(instance, cache, &mut guard)?;
+    thread_locals::place(instance)?;
     // SAFETY: the environment that the program would find natively.
     let envp = unsafe { environ }.cast_const().cast();
-    let lifecycle = &source.apart.lifecycle;
+    let lifecycle = &instance.source.apart.lifecycle;
     // They run after all that the program registers.
     for name in lifecycle.destructors.iter().rev() {
-        process::after_all(address(source, &cache, name)?);
+        process::after_all(instance, address(instance, cache, name)?);
     }
-    threads::begin(cache.clone());
-    signals::begin(cache.clone());
+    instance.begin();
     let mut call = |name: &str| -> Result<c_int, Error> {
-        let code = address(source, &cache, name)?;
-        if let Some(key) = source.key(name) {
+        let code = address(instance, cache, name)?;
+        if let Some(key) = instance.source.key(instance.number, name) {
             // Compiled here, where a failure is an error and not the end.
             // SAFETY: it is called by its address only.
             unsafe { cache.method::<unsafe extern "C" fn()>(&key) }?.get(&mut guard)?;
@@ -50,16 +93,20 @@ pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxErr
     }
     let code = call("main")?;
     // Not by returning: that would unpin the thread before the program's exit handlers run.
-    process::exit(if source.main_returns { code } else { 0 })
+    process::exit(if instance.source.main_returns {
+        code
+    } else {
+        0
+    })
 }
 
-/// The address of a function, as the program sees it.
-fn address(source: &Source, cache: &Cache<Key>, name: &str) -> Result<*const (), Error> {
-    match source.key(name) {
+/// The address of a function, as the instance sees it.
+fn address(instance: &Instance, cache: &Cache<Key>, name: &str) -> Result<*const (), Error> {
+    match instance.source.key(instance.number, name) {
         // SAFETY: it is not called through this type.
         Some(key) => Ok(unsafe { cache.method::<unsafe extern "C" fn()>(&key) }?.address()),
         // Its labels outlive an activation: it stands with the globals.
-        None => Ok(source.address(name).unwrap_or(ptr::null())),
+        None => Ok(instance.address(name).unwrap_or(ptr::null())),
     }
 }
 
@@ -92,6 +139,7 @@ global_asm!(
 fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     let mut builder = Cache::builder(ProgramFrontend(source.clone()))
         .name("run_ir")
+        .release_context(ContextRelease::AtSealing)
         .import(
             thread_locals::RUNTIME,
             thread_locals::address as extern "C" fn(u64) -> *mut u8 as *const (),
@@ -115,14 +163,21 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     builder.build()
 }
 
-/// Compiles the globals, for ever, and learns where they are.
-fn place_globals(source: &Source, cache: &Cache<Key>, guard: &mut Guard<'_>) -> Result<(), Error> {
+/// Compiles the instance's globals, for ever, and learns where they are.
+fn place_globals(
+    instance: &Instance,
+    cache: &Cache<Key>,
+    guard: &mut Guard<'_>,
+) -> Result<(), Error> {
+    let key = Key {
+        instance: instance.number,
+        part: Part::Globals,
+    };
     // SAFETY: the type that `program` gave the function of the globals' piece.
-    let globals =
-        unsafe { cache.method::<unsafe extern "C" fn() -> *const *const ()>(&Key::Globals) }?;
+    let globals = unsafe { cache.method::<unsafe extern "C" fn() -> *const *const ()>(&key) }?;
     let entry = globals.get(guard)?;
     // SAFETY: it takes nothing and returns the table.
-    unsafe { source.set_addresses(entry.call()) };
+    unsafe { instance.set_addresses(entry.call()) };
     Ok(())
 }
 
@@ -132,7 +187,7 @@ unsafe extern "C" {
 }
 
 /// `argc` and `argv`, which live as long as the program and end with a null.
-fn arguments(options: &Options) -> (c_int, *const *const c_char) {
+fn arguments(options: &Options) -> Arguments {
     let file = options.file.to_string_lossy().into_owned();
     let words = std::iter::once(file).chain(options.arguments.iter().cloned());
     let mut argv: Vec<*const c_char> = words

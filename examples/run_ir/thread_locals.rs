@@ -3,6 +3,7 @@
 //! All of them stand in one block for each thread, which is made when the thread first asks for one. Code asks for
 //! an address by the variable's offset in the block: [`inkpot::Unit::thread_locals`].
 
+use crate::instance::{self, Instance};
 use crate::ir::{self, Module, Value};
 use crate::symbols;
 use inkwell::llvm_sys::LLVMLinkage;
@@ -12,7 +13,6 @@ use inkwell::llvm_sys::target::{
 };
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::cell::Cell;
-use std::sync::OnceLock;
 
 /// The host function that code asks.
 pub const RUNTIME: &str = "run_ir.thread_local";
@@ -121,28 +121,24 @@ impl ThreadLocals {
 }
 
 /// What every block begins with.
-struct Block {
+#[derive(Debug)]
+pub struct Block {
     layout: Layout,
     /// Offset, address and size of each initial value that is not zero.
     parts: Vec<(usize, usize, usize)>,
-    of_libraries: Vec<String>,
 }
-
-static BLOCK: OnceLock<Block> = OnceLock::new();
 
 thread_local! {
     static BASE: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) };
 }
 
-/// Learns where the initial values are. Before the program starts.
-pub fn place(
-    all: &ThreadLocals,
-    address: impl Fn(&str) -> Option<*const ()>,
-) -> Result<(), String> {
+/// Learns where the instance's initial values are. Before it starts.
+pub fn place(instance: &Instance) -> Result<(), String> {
+    let all = &instance.source.apart.thread_locals;
     let layout = Layout::from_size_align(all.size.max(1) as usize, all.align.max(1) as usize)
         .map_err(|error| format!("thread-local variables: {error}"))?;
     let parts = all.variables.iter().filter_map(|variable| {
-        let from = address(variable.initial.as_ref()?)?;
+        let from = instance.address(variable.initial.as_ref()?)?;
         Some((
             variable.offset as usize,
             from as usize,
@@ -150,12 +146,8 @@ pub fn place(
         ))
     });
     let parts = parts.collect();
-    // The first stays: there is one program.
-    let _ = BLOCK.set(Block {
-        layout,
-        parts,
-        of_libraries: all.of_libraries.clone(),
-    });
+    // The first stays: an instance starts once.
+    let _ = instance.block.set(Block { layout, parts });
     Ok(())
 }
 
@@ -174,7 +166,11 @@ pub extern "C" fn address(offset: u64) -> *mut u8 {
 /// The dynamic linker says where the calling thread has it.
 #[cold]
 fn of_library(number: u64) -> *mut u8 {
-    let names = BLOCK.get().map_or(&[][..], |block| &block.of_libraries);
+    let names = &instance::of_program()
+        .source
+        .apart
+        .thread_locals
+        .of_libraries;
     let name = names.get((number - OF_LIBRARIES) as usize);
     let address = name.and_then(|name| symbols::find(name));
     address.unwrap_or(std::ptr::null()).cast_mut().cast()
@@ -186,7 +182,8 @@ fn begin() -> *mut u8 {
     // Code takes the call for one without side effects.
     // SAFETY: errno is this thread's own.
     let errno = unsafe { *libc::__errno_location() };
-    let block = BLOCK.get().expect("placed before the program starts");
+    let block = instance::of_program().block.get();
+    let block = block.expect("placed before the instance starts");
     // SAFETY: the layout is not empty; the initial values are constants of these sizes, which live as long as the
     // program, and lie within the block by how it was laid out.
     unsafe {

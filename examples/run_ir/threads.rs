@@ -5,11 +5,12 @@
 //! the cache for its own threads, gets libc's.
 
 use crate::frontend::Key;
+use crate::instance::{self, Instance};
 use crate::process;
 use inkpot::{Cache, Guard, Participant};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// What a thread begins with.
 pub type Start = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
@@ -28,14 +29,12 @@ static CACHE: OnceLock<Cache<Key>> = OnceLock::new();
 static END: OnceLock<libc::pthread_key_t> = OnceLock::new();
 
 thread_local! {
-    /// Whether the thread runs the program.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
     /// What `__cxa_thread_atexit` registered, newest last. Never dropped: [`run_destructors`] empties it.
     static DESTRUCTORS: RefCell<std::mem::ManuallyDrop<Vec<(Destructor, usize)>>> =
         const { RefCell::new(std::mem::ManuallyDrop::new(Vec::new())) };
 }
 
-/// The calling thread begins to run the program.
+/// Before the program starts.
 pub fn begin(cache: Cache<Key>) {
     // The first stays: there is one program.
     let _ = CACHE.set(cache);
@@ -44,22 +43,14 @@ pub fn begin(cache: Cache<Key>) {
     if unsafe { libc::pthread_key_create(&mut key, Some(end)) } == 0 {
         let _ = END.set(key);
     }
-    INSIDE.set(true);
-}
-
-/// How many threads the program has started that have not ended.
-static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-
-fn running() -> MutexGuard<'static, usize> {
-    RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a thread of the program holds, until the cache finds that it is gone.
 struct Life {
     /// None on the first thread, whose guard stands at the bottom of its stack.
     _pinned: Option<(Guard<'static>, &'static Participant)>,
-    /// The end of the program may have to wait for the thread's.
-    counted: bool,
+    /// The instance whose end may have to wait for the thread's.
+    counted: Option<&'static Instance>,
     /// Rounds of destructors that have begun.
     rounds: u8,
 }
@@ -69,6 +60,7 @@ const ROUNDS: u8 = 4;
 
 /// What a thread is to do.
 struct Task {
+    instance: &'static Instance,
     start: Start,
     argument: *mut c_void,
 }
@@ -88,17 +80,21 @@ pub unsafe extern "C" fn pthread_create(
         return libc::ENOSYS;
     };
     // Not in the program, nor on a thread that is through with it.
-    if !INSIDE.try_with(Cell::get).unwrap_or(false) || END.get().is_none() {
+    let Some(instance) = instance::current().filter(|_| END.get().is_some()) else {
         // SAFETY: the caller's promise.
         return unsafe { create(thread, attributes, start, argument) };
-    }
-    let task = Box::into_raw(Box::new(Task { start, argument }));
+    };
+    let task = Box::into_raw(Box::new(Task {
+        instance,
+        start,
+        argument,
+    }));
     // SAFETY: the caller's promise; `run` takes what it is given.
     unsafe {
-        *running() += 1;
+        instance.count_thread();
         let failed = create(thread, attributes, run, task.cast());
         if failed != 0 {
-            *running() -= 1;
+            instance.uncount_thread();
             drop(Box::from_raw(task));
         }
         failed
@@ -119,7 +115,9 @@ fn libc_create() -> Option<Create> {
 ///
 /// `pthread_exit` and cancellation unwind through it: while the program runs, nothing in this frame needs dropping.
 unsafe extern "C-unwind" fn run(task: *mut c_void) -> *mut c_void {
-    let Task { start, argument } = enter(task.cast());
+    let Task {
+        start, argument, ..
+    } = enter(task.cast());
     // SAFETY: what the program gave to `pthread_create`, on a pinned thread.
     unsafe { start(argument) }
 }
@@ -128,29 +126,33 @@ unsafe extern "C-unwind" fn run(task: *mut c_void) -> *mut c_void {
 fn enter(task: *mut Task) -> Task {
     // SAFETY: from `pthread_create`, for this thread alone.
     let task = unsafe { *Box::from_raw(task) };
-    pin_for_life(true);
+    pin_for_life(task.instance, true);
     task
 }
 
-/// Makes a thread that libc started for itself one of the program's, before it calls the program.
-pub fn adopt() {
-    if !INSIDE.try_with(Cell::get).unwrap_or(true) {
-        pin_for_life(false);
+/// Makes a thread that libc started for itself one of an instance's, before it calls the program.
+pub fn adopt(instance: &'static Instance) {
+    if instance::current().is_none() {
+        pin_for_life(instance, false);
     }
 }
 
-/// `counted`: the program's end may have to wait for the thread.
-fn pin_for_life(counted: bool) {
+/// `counted`: the instance's end may have to wait for the thread.
+fn pin_for_life(instance: &'static Instance, counted: bool) {
     if let Some(cache) = CACHE.get() {
         let participant: &Participant =
             Box::leak(Box::new(cache.participant("a thread of the program")));
-        live(Some((participant.pin(), participant)), counted);
-        INSIDE.set(true);
+        let pinned = (participant.pin(), participant);
+        live(Some(pinned), counted.then_some(instance));
+        instance.enter();
     }
 }
 
 /// Has [`end`] called when the calling thread ends.
-fn live(pinned: Option<(Guard<'static>, &'static Participant)>, counted: bool) {
+fn live(
+    pinned: Option<(Guard<'static>, &'static Participant)>,
+    counted: Option<&'static Instance>,
+) {
     let life = Box::leak(Box::new(Life {
         _pinned: pinned,
         counted,
@@ -176,9 +178,8 @@ unsafe extern "C" fn end(life: *mut c_void) {
     // SAFETY: from `live`, of this thread, and never freed.
     let life = unsafe { &mut *life.cast::<Life>() };
     life.rounds = life.rounds.saturating_add(1);
-    if life.rounds == ROUNDS && life.counted {
-        *running() -= 1;
-        RUNNING.1.notify_all();
+    if let (ROUNDS, Some(instance)) = (life.rounds, life.counted) {
+        instance.uncount_thread();
     }
 }
 
@@ -186,37 +187,31 @@ unsafe extern "C-unwind" {
     fn pthread_exit(value: *mut c_void) -> !;
 }
 
-/// libc's `pthread_exit`. Natively the process ends with its last thread; here the cache's never end. So when the
-/// program's first thread ends, another one stays, and ends the process when all of the program's have ended.
+/// libc's `pthread_exit`. Natively the process ends with its last thread; here the cache's never end. So when an
+/// instance's first thread ends, another one stays, and ends the instance when all of its threads have ended.
 ///
 /// # Safety
 /// As for libc's.
 pub unsafe extern "C-unwind" fn exit_thread(value: *mut c_void) -> ! {
-    // SAFETY: no preconditions.
-    if unsafe { libc::gettid() == libc::getpid() } {
+    let instance = instance::of_program();
+    if instance.is_first_thread() {
         run_destructors();
-        *running() += 1;
-        live(None, true);
-        begin_to_end();
+        instance.count_thread();
+        live(None, Some(instance));
+        begin_to_end(instance);
     }
     // SAFETY: the program's wish; it unwinds through this frame, which has nothing to drop. The first thread's goes
     // on to where its stack ends for the unwinder, above all frames of ours.
     unsafe { pthread_exit(value) }
 }
 
-/// Starts the thread that ends the process.
-fn begin_to_end() {
+/// Starts the thread that ends the instance.
+fn begin_to_end(instance: &'static Instance) {
     let mut thread = 0;
     let created = libc_create().map(|create| {
-        // SAFETY: `wait_and_end` takes no argument.
-        unsafe {
-            create(
-                &mut thread,
-                std::ptr::null(),
-                wait_and_end,
-                std::ptr::null_mut(),
-            )
-        }
+        let argument = std::ptr::from_ref(instance).cast_mut().cast();
+        // SAFETY: `wait_and_end` takes an instance.
+        unsafe { create(&mut thread, std::ptr::null(), wait_and_end, argument) }
     });
     if created != Some(0) {
         // There is no memory for a thread: then the program ends here, though others may run.
@@ -224,18 +219,21 @@ fn begin_to_end() {
     }
 }
 
-unsafe extern "C-unwind" fn wait_and_end(_: *mut c_void) -> *mut c_void {
-    let mut running = running();
-    while *running > 0 {
-        running = RUNNING
-            .1
-            .wait(running)
-            .unwrap_or_else(PoisonError::into_inner);
-    }
-    drop(running);
-    // The program's exit handlers run here.
-    pin_for_life(false);
+unsafe extern "C-unwind" fn wait_and_end(instance: *mut c_void) -> *mut c_void {
+    // SAFETY: from `begin_to_end`; instances live as long as the process.
+    let instance = unsafe { &*instance.cast_const().cast::<Instance>() };
+    instance.wait_for_threads();
+    // Its exit handlers run here.
+    pin_for_life(instance, false);
     process::exit(0)
+}
+
+/// Where a thread goes whose instance has ended, while others go on.
+pub fn stay_for_ever() -> ! {
+    loop {
+        // SAFETY: no preconditions.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Runs the destructors of the calling thread's variables, those that they register too.

@@ -1,6 +1,7 @@
 //! Timers that call a function (`SIGEV_THREAD`): libc does that on threads of its own, and each is made a participant
 //! before it comes to the program.
 
+use crate::instance::{self, Instance};
 use crate::threads;
 use std::ffi::{c_int, c_void};
 
@@ -23,6 +24,7 @@ const _: () = assert!(size_of::<Event>() == size_of::<libc::sigevent>());
 
 /// What the program wants called.
 struct Wanted {
+    instance: &'static Instance,
     function: Notify,
     value: *mut c_void,
 }
@@ -44,6 +46,7 @@ unsafe extern "C" fn timer_create(
         };
         // It stays: a call may be under way when the timer is deleted, and nobody says when it has ended.
         let wanted = Box::leak(Box::new(Wanted {
+            instance: instance::of_program(),
             function,
             value: event.value,
         }));
@@ -58,10 +61,14 @@ unsafe extern "C" fn timer_create(
 
 /// The program's function may end the thread, which unwinds through this frame: nothing in it needs dropping.
 unsafe extern "C-unwind" fn expired(wanted: *mut c_void) {
-    threads::adopt();
     // SAFETY: from `timer_create`, and never freed; the function is called as the program asked, on a pinned thread.
     unsafe {
-        let Wanted { function, value } = *wanted.cast::<Wanted>();
+        let Wanted {
+            instance,
+            function,
+            value,
+        } = *wanted.cast::<Wanted>();
+        threads::adopt(instance);
         function(value);
     }
 }

@@ -214,6 +214,23 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         function: &str,
         callee: &mut dyn FnMut(&str) -> Option<K>,
     ) -> Result<FunctionValue<'ctx>, BoxError> {
+        self.adopt_as(bitcode, function, callee, &mut |_| None)
+    }
+
+    /// As [`Unit::adopt`], where names that the bitcode declares mean something else in this method
+    /// than in others of the batch: `import` gives the name that each is to be imported by, and that
+    /// [`Frontend::resolve`](crate::Frontend::resolve) is asked for. So one piece of bitcode serves
+    /// several methods, each with global variables of its own, say.
+    ///
+    /// # Errors
+    /// As for [`Unit::adopt`].
+    pub fn adopt_as(
+        &mut self,
+        bitcode: &[u8],
+        function: &str,
+        callee: &mut dyn FnMut(&str) -> Option<K>,
+        import: &mut dyn FnMut(&str) -> Option<String>,
+    ) -> Result<FunctionValue<'ctx>, BoxError> {
         if self.own.is_some() {
             return Err("the method has its function already".into());
         }
@@ -230,13 +247,24 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             .filter(|f| f.count_basic_blocks() == 0 && f.get_intrinsic_id() == 0)
             .collect();
         for declaration in declared {
-            let Some(key) = callee(&name_of(declaration.as_value_ref())) else {
+            let name = name_of(declaration.as_value_ref());
+            let Some(key) = callee(&name) else {
+                if let Some(name) = import(&name) {
+                    rename(declaration.as_value_ref(), &name);
+                }
                 continue;
             };
             let name = self.batch.callee(&key)?;
             let name = self.address_of_type(&name, declaration.get_type());
             rename(declaration.as_value_ref(), &name);
             hide(declaration.as_value_ref());
+        }
+        for global in piece.get_globals() {
+            let declared = global.get_initializer().is_none();
+            let name = declared.then(|| name_of(global.as_value_ref()));
+            if let Some(name) = name.and_then(|name| import(&name)) {
+                rename(global.as_value_ref(), &name);
+            }
         }
         // Unused and internal as they are then, the linker leaves them behind.
         aliases::dissolve(&piece);

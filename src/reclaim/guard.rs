@@ -16,6 +16,8 @@ use crate::error::Error;
 pub struct Guard<'p> {
     record: &'p Record,
     domain: &'p Domain,
+    /// The quantum that it was made in: tells the level that it belongs to.
+    born: u64,
     not_send: PhantomData<*mut ()>,
 }
 
@@ -26,12 +28,18 @@ impl<'p> Guard<'p> {
         Self {
             record,
             domain,
+            born: record.quantum.get(),
             not_send: PhantomData,
         }
     }
 }
 
 impl Guard<'_> {
+    /// Whether it is the participant's only guard, of those made inside the innermost `blocking`.
+    fn is_alone(&self) -> bool {
+        self.record.pins.get() == 1 && self.record.is_of_level(self.born)
+    }
+
     /// Ends this quantum and begins the next: entries loaded before are over, and what was
     /// retired before may be freed.
     ///
@@ -42,7 +50,7 @@ impl Guard<'_> {
         if self.record.seen.load(Ordering::Relaxed) != self.domain.tick() {
             // SAFETY: the record is this thread's, as the guard is; and `&mut self` says that no
             // entry loaded under this guard is alive.
-            unsafe { repin_now(self.record, self.domain) };
+            unsafe { repin_now(self.record, self.domain, self.born) };
         }
     }
 
@@ -53,7 +61,7 @@ impl Guard<'_> {
     /// nothing: a runtime function that code calls, and that pins to call other methods, uses
     /// [`Participant::safepoint`](crate::Participant::safepoint).
     pub fn safepoint(&mut self) {
-        if self.record.pins.get() == 1 {
+        if self.is_alone() {
             // SAFETY: on the record's thread; the only guard, borrowed mutably, so no entry is
             // alive.
             unsafe { safepoint::safepoint(self.record, self.domain) };
@@ -76,7 +84,7 @@ impl Guard<'_> {
                 guards += record.pins.get();
             }
         });
-        if guards != 1 {
+        if guards != 1 || !self.is_alone() {
             return Err(Error::AnotherGuard);
         }
         // SAFETY: on the record's thread; the only guard, borrowed mutably, so no entry is alive.
@@ -89,7 +97,7 @@ impl Guard<'_> {
     /// guard alive `wait` runs pinned: that one's entries may be anywhere.
     pub(crate) fn while_unpinned<R>(&mut self, wait: impl FnOnce() -> R) -> R {
         let record = self.record;
-        if record.pins.get() != 1 {
+        if !self.is_alone() {
             return wait();
         }
         /// Pins again also when `wait` panics: the guard's owner goes on holding it.
@@ -183,6 +191,11 @@ impl Quantum<'_> {
             owner.is_some_and(|owner| self.record.has_held(owner, self.number))
         };
         assert!(
+            self.record.pins.get() != 0,
+            "an entry that was loaded outside of a `blocking` was called in it, on a thread that is \
+             not pinned there: pin, and load it again"
+        );
+        assert!(
             self.number == LEASED || held(),
             "an entry was kept off the stack while the thread came to a safepoint, and its code may \
              be gone: load it again after a call, or keep the handle"
@@ -195,10 +208,11 @@ impl Quantum<'_> {
 ///
 /// # Safety
 /// The record is one of the calling thread's, and if only one guard of it is alive, no entry is.
+/// `born` is that guard's.
 #[cold]
 #[inline(never)]
-unsafe fn repin_now(record: &Record, domain: &Domain) {
-    if record.pins.get() == 1 {
+unsafe fn repin_now(record: &Record, domain: &Domain, born: u64) {
+    if record.pins.get() == 1 && record.is_of_level(born) {
         // The tick first: if it moves in between, the next re-pin is a real one again.
         let tick = domain.tick();
         // SAFETY: the owner part, on its thread; with one guard alive and no entry, nothing is
@@ -220,7 +234,7 @@ unsafe fn repin_now(record: &Record, domain: &Domain) {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.record.uncount() {
+        if self.record.uncount(self.born) {
             // SAFETY: on its thread; no guard is left, so no entry either, nor a call under one.
             unsafe { self.record.unpin(self.domain.holds()) };
         }

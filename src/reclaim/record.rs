@@ -27,6 +27,9 @@ pub(crate) struct Record {
     /// Safepoints so far, `blocking`s included: what an entry that is not on the stack does not
     /// outlive. Owner part.
     pub(super) quantum: Cell<u64>,
+    /// The quantum that the innermost `blocking` began with, or 0: what was made in it or later
+    /// belongs to the innermost level. Owner part.
+    pub(super) level: Cell<u64>,
     /// Whether the innermost level has holds. Written by its thread only.
     holding: AtomicBool,
     /// The crossbeam guard that all of ours stand for. Owner part.
@@ -63,6 +66,8 @@ pub(super) struct Levels {
 
 /// What is outside of a `blocking`.
 pub(super) struct Outside {
+    /// The quantum that this level began with.
+    pub(super) level: u64,
     /// Guards alive.
     pub(super) pins: usize,
     /// What its frames are in.
@@ -111,6 +116,7 @@ impl Record {
             misses: AtomicU64::new(0),
             pins: Cell::new(0),
             quantum: Cell::new(0),
+            level: Cell::new(0),
             holding: AtomicBool::new(false),
             guard: UnsafeCell::new(None),
             local: UnsafeCell::new(Some(domain.collector.register())),
@@ -282,29 +288,34 @@ impl Record {
         }
     }
 
-    /// One guard less. True if it was the level's last.
+    /// Whether a guard made in this quantum belongs to the innermost level: to what runs since the
+    /// innermost `blocking` began. (Each begins a quantum, so no two levels ever began with the
+    /// same; and a guard that outlives its level belongs to the one outside.)
+    #[inline(always)]
+    pub(super) fn is_of_level(&self, born: u64) -> bool {
+        self.level.get() <= born
+    }
+
+    /// A guard made in this quantum less. True if it was the innermost level's last.
     #[inline]
-    pub(super) fn uncount(&self) -> bool {
-        match self.pins.get() {
-            0 => {
-                self.uncount_outside();
-                false
-            }
-            pins => {
-                self.pins.set(pins - 1);
-                pins == 1
-            }
+    pub(super) fn uncount(&self, born: u64) -> bool {
+        if !self.is_of_level(born) {
+            self.uncount_outside(born);
+            return false;
         }
+        let left = self.pins.get() - 1;
+        self.pins.set(left);
+        left == 0
     }
 
     /// A guard of outside is dropped inside of a `blocking`.
     #[cold]
     #[inline(never)]
-    fn uncount_outside(&self) {
+    fn uncount_outside(&self, born: u64) {
         // SAFETY: the owner part: a guard is dropped on its thread.
         let levels = unsafe { &mut *self.levels.get() };
-        if let Some(outside) = levels.outer.iter_mut().rev().find(|o| o.pins > 0) {
-            outside.pins -= 1;
+        if let Some(its) = levels.outer.iter_mut().rev().find(|o| o.level <= born) {
+            its.pins -= 1;
         }
     }
 }

@@ -139,10 +139,11 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
     };
     fence(Ordering::SeqCst);
     let holds = record.next_quantum(holds);
+    let level = record.level.replace(record.quantum.get());
     // SAFETY: the owner part, on its thread.
     let old = unsafe {
         let levels = &mut *record.levels.get();
-        levels.outer.push(Outside { pins, holds });
+        levels.outer.push(Outside { level, pins, holds });
         std::mem::take(&mut levels.innermost)
     };
     record.set_holding(false);
@@ -151,7 +152,11 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
     // SAFETY: all that the thread can be inside of is held.
     unsafe { record.unpin(domain.holds()) };
     release(old, domain.holds());
-    let _inside = Inside { record, domain };
+    let _inside = Inside {
+        record,
+        domain,
+        level: record.level.get(),
+    };
     wait()
 }
 
@@ -159,16 +164,25 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
 struct Inside<'a> {
     record: &'a Record,
     domain: &'a Domain,
+    /// The level that ends with it.
+    level: u64,
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        let Self { record, domain } = *self;
+        let Self { record, domain, .. } = *self;
+        // Else guards would be counted against others than they were made with.
+        assert_eq!(
+            record.level.get(),
+            self.level,
+            "stacks were switched inside of a `blocking`, and it ends before one that began later"
+        );
         // SAFETY: the owner part, on its thread.
         let levels = unsafe { &mut *record.levels.get() };
-        let Some(Outside { pins, holds }) = levels.outer.pop() else {
+        let Some(Outside { level, pins, holds }) = levels.outer.pop() else {
             unreachable!("`blocking` put it there, and who comes later takes its own away first");
         };
+        record.level.set(level);
         // What a guard held that was leaked inside goes along.
         levels.innermost.extend(holds);
         let (holding, inside) = (!levels.innermost.is_empty(), !levels.outer.is_empty());

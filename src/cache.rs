@@ -245,8 +245,9 @@ pub struct Invalidation<K: Key> {
 
 impl<K: Key> Invalidation<K> {
     /// Waits until every participant has, since then, been seen unpinned or has re-pinned: from
-    /// then on no thread starts, or is inside, the code that was invalidated (unless it never
-    /// left it).
+    /// then on no thread starts, or is inside, the code that was invalidated (unless it stayed
+    /// inside of code since, over a safepoint or a `blocking`: old code that its stack has addresses
+    /// of may still run).
     ///
     /// # Errors
     /// [`Error::Pinned`] if the calling thread is pinned itself, [`Error::WouldDeadlock`] on a

@@ -49,9 +49,11 @@ impl<'g, F: MethodType> Entry<'g, F> {
     /// The bare function pointer.
     ///
     /// # Safety
-    /// As for `call`; and it must not be called once the guard is dropped, re-pinned, or used
-    /// for [`Handle::get`](crate::Handle::get), nor on another thread. Over a call of a method it
-    /// is kept on the thread's stack, and nowhere else: a safepoint finds it there.
+    /// As for `call`; and it must not be called once the guard is dropped, re-pinned, blocked
+    /// under, or used for [`Handle::get`](crate::Handle::get) or a
+    /// [safepoint](crate::Guard::safepoint), nor on another thread. Over a call of a method it is
+    /// kept on the thread's stack (inside of [`Participant::pinned`](crate::Participant::pinned), if
+    /// that was called), and nowhere else: a safepoint finds it there.
     #[inline(always)]
     pub unsafe fn pointer(&self) -> F {
         self.quantum.check(self.code);

@@ -69,8 +69,9 @@ impl Participant {
     }
 
     /// Runs `body` with a guard. Safepoints inside scan the stack no further than to here, which
-    /// is worth it where much lies above: an interpreter's frames, say. (Where the thread is
-    /// pinned already they scan as far as they did.)
+    /// is worth it where much lies above: an interpreter's frames, say. So entries, and bare
+    /// pointers, are kept inside of it. (Where the thread is pinned already they scan as far as they
+    /// did.)
     pub fn pinned<R>(&self, body: impl FnOnce(&mut Guard<'_>) -> R) -> R {
         /// Gives the base back, also when `body` panics.
         struct Based<'a>(&'a Record);
@@ -106,9 +107,10 @@ impl Participant {
     /// [told of](Participant::switch_stack), such as a signal's alternate stack.
     ///
     /// # Safety
-    /// No [`Entry`](crate::Entry) that was loaded before, under any guard of this participant, is
-    /// used afterwards if it is kept off the stack: in a collection on the heap, say. (Entries in
-    /// variables, and all frames of methods, are found by the scan.)
+    /// Of what was loaded before, under any guard of this participant, nothing is used afterwards
+    /// that is kept off the stack, in a collection on the heap say: bare pointers, and addresses of
+    /// constants. (Variables, and all frames of methods, are found by the scan. An
+    /// [`Entry`](crate::Entry) knows, and panics.)
     pub unsafe fn safepoint(&self) {
         // SAFETY: on the record's thread, as `Participant` is not `Send`; the caller's promise.
         unsafe { safepoint::safepoint(&self.record, &self.domain) };
@@ -122,7 +124,9 @@ impl Participant {
     /// pinned.
     ///
     /// # Safety
-    /// As for [`Participant::safepoint`]. And `wait` is not left by `longjmp`.
+    /// As for [`Participant::safepoint`]. And `wait`, and what it calls, loads and calls nothing
+    /// under a guard that was made before: it pins anew. (Such a guard can be dropped in it.) It is
+    /// left by returning or unwinding, not by `longjmp`, on the stack that it began on.
     pub unsafe fn blocking<R>(&self, wait: impl FnOnce() -> R) -> R {
         // SAFETY: on the record's thread, as `Participant` is not `Send`; the caller's promise.
         unsafe { safepoint::blocking(&self.record, &self.domain, wait) }
@@ -149,25 +153,27 @@ impl Participant {
     ///   the thread is said to be on it. If it was suspended with frames of methods on it, its
     ///   [`StackHold`] is alive.
     /// - Between this call and the switch no method is called.
-    /// - A suspended stack runs again only on a thread that is pinned, and no entry that was loaded
-    ///   before is used afterwards if it is kept off the stack.
-    /// - No guard, and no entry, lives on a stack that moves between threads.
+    /// - A stack with frames of methods runs only on a thread that is pinned, by a guard that is
+    ///   neither re-pinned nor dropped nor used for [`Handle::get`](crate::Handle::get) meanwhile.
+    ///   Nothing that was loaded before is used afterwards if it is kept off the stack.
+    /// - No guard, no entry, and no `blocking` lives on a stack that moves between threads; and
+    ///   what runs while a `blocking` lasts, on whatever stack, loads and calls nothing under a
+    ///   guard that was made before.
     ///
     /// # Panics
     /// If the thread is on a stack that it did not say.
     pub unsafe fn switch_stack(&self, to: Range<*const ()>) -> StackHold {
         let record = &*self.record;
-        // Whoever is not pinned has no frames of methods, nor entries.
-        let holds = if record.pins.get() == 0 && !record.is_blocked() {
-            Vec::new()
-        } else {
-            // SAFETY: on the record's thread; it is pinned, or held by the `blocking` that it is
-            // inside of.
+        let inside = safepoint::may_be_inside(&self.domain);
+        let holds = inside.then(|| {
+            // SAFETY: on the record's thread; what it is inside of is protected by a pin of its
+            // participants, or held by the `blocking` that one of them is inside of.
             unsafe { safepoint::hold_stack(record, &self.domain) }
                 .expect("the thread is on the stack that it said, or on its own")
-        };
-        let holds = record.kept(holds);
-        record.stack.set(Some(from_range(&to)));
+        });
+        let holds = record.kept(holds.unwrap_or_default());
+        // It is the thread's stack, whichever of its participants said so.
+        safepoint::told_of_stack(&self.domain, from_range(&to));
         StackHold::new(holds, record, self.domain.clone(), self.cache.clone())
     }
 
@@ -181,10 +187,12 @@ impl Participant {
             holds.is_empty() || self.record.pins.get() != 0,
             "a stack with frames of methods runs on a pinned thread only"
         );
-        if !std::ptr::eq(left_by, &*self.record) {
-            // No entry of this participant's is on that stack: to it they are new.
-            let now = self.record.quantum.get();
-            holds.iter_mut().for_each(|kept| kept.since = now);
+        let now = self.record.quantum.get();
+        let ours = std::ptr::eq(left_by, &*self.record);
+        for kept in holds.iter_mut() {
+            // No entry of another participant's is on that stack: to that one they are new. (One
+            // whose record lies where the other's did has not counted so far yet.)
+            kept.since = if ours { kept.since.min(now) } else { now };
         }
         // SAFETY: the owner part, on its thread.
         let levels = unsafe { &mut *self.record.levels.get() };

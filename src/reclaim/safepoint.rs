@@ -123,6 +123,29 @@ pub(super) fn only_pinned(domain: &Domain) -> Option<*const Record> {
     (count == 1).then_some(pinned)
 }
 
+/// Whether the calling thread may have frames of code, or entries: one of its participants in this
+/// domain is pinned, or blocks.
+pub(super) fn may_be_inside(domain: &Domain) -> bool {
+    let mut inside = false;
+    of_this_thread(|record| {
+        let pinned = record.pins.get() != 0 || record.is_blocked();
+        inside |= std::ptr::eq(record.domain, domain) && pinned;
+    });
+    inside
+}
+
+/// The calling thread runs on this stack from now on.
+pub(super) fn told_of_stack(domain: &Domain, stack: Stack) {
+    of_this_thread(|record| {
+        if std::ptr::eq(record.domain, domain) {
+            record.stack.set(Some(stack));
+            // A stack that is abandoned in the middle of a `pinned` may be followed by another in its
+            // place: the base would cut off what is above. Without it a scan only takes longer.
+            record.base.set(0);
+        }
+    });
+}
+
 /// Runs `wait` unpinned, with holds on all that the stack is inside of; pinned where its stack is
 /// not known.
 ///

@@ -1,34 +1,46 @@
 //! The life of methods and generations, as a state machine beside a model: after any sequence of
 //! operations what is resident, live counts and bytes agree, and nothing is freed early, or never.
 //!
-//! Freed early: a participant keeps bare pointers as long as its pin lasts, and calls them whatever
-//! became of the methods. Freed never: once no thread stays pinned, a few steps of the reclaimer
-//! free all that is dead.
+//! Freed early: participants keep bare pointers on their stacks as long as their pins last, are
+//! inside of methods, block there, and suspend fibres inside of methods; and they go on with all of
+//! these whatever became of the methods. Freed never: once everybody has re-pinned or come to a
+//! safepoint, a few steps of the reclaimer free all that is dead, but for what stacks and leases
+//! hold.
 
+mod compare;
 mod model;
+mod participant;
 #[path = "../support/mod.rs"]
 mod support;
 mod system;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use inkpot::{Error, Statistics};
+use inkpot::Error;
 use proptest::test_runner::Config;
-use proptest_state_machine::{StateMachineTest, prop_state_machine};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 use model::{Model, PARTICIPANTS, Reference, Transition};
-use support::synthetic::{CONTEXT, How, method};
-use system::{Command, Reply, System};
+use participant::{Command, Reply};
+use support::synthetic::{Code, How, method};
+use system::System;
 
 /// Steps of the reclaimer after which everything that can be freed is.
 const STEPS: usize = 8;
 
 prop_state_machine! {
-    #![proptest_config(Config { cases: 192, max_shrink_time: 120_000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: cases(), max_shrink_time: 120_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn methods_and_generations_live_as_in_the_model(sequential 1..80 => Lives);
+    fn methods_and_generations_live_as_in_the_model(sequential 1..100 => Lives);
+}
+
+/// The long form is `INKPOT_SOAK=1`.
+fn cases() -> u32 {
+    let soak = std::env::var_os("INKPOT_SOAK").is_some_and(|v| v != "0");
+    if soak { 4096 } else { 256 }
 }
 
 struct Lives;
@@ -42,62 +54,21 @@ impl StateMachineTest for Lives {
     }
 
     fn apply(mut system: System, model: &Model, transition: Transition) -> System {
-        let cache = &system.cache;
-        match transition {
-            Transition::Get(p, code) => check(system.tell(p, Command::Get(code)), code),
-            Transition::Entry(p, code) => {
-                let reply = system.tell(p, Command::Entry(code));
-                // Whether it was resident shows in the counts of hits and misses.
-                if !matches!(reply, Reply::Nothing) {
-                    check(reply, code);
-                }
-            }
-            Transition::CallHeld(p, i) => {
-                let code = model.participants[p].held[i];
-                check(system.tell(p, Command::CallHeld(i)), code);
-            }
-            Transition::CallAddress(p, code) => {
-                check(system.tell(p, Command::CallAddress(code)), code);
-            }
-            Transition::Request(code) => method(cache, code).request().unwrap(),
-            Transition::Evict(code) => {
-                cache.evict(&code);
-            }
-            Transition::EvictAll => cache.evict_all(),
-            Transition::Invalidate(code) => drop(cache.invalidate(&code)),
-            Transition::InvalidateEven => drop(cache.invalidate_if(|c| c.n.is_multiple_of(2))),
-            Transition::Keep(code) => {
-                let keep = method(cache, code).keep();
-                system.keeps.push(keep);
-            }
-            Transition::Unkeep(i) => drop(system.keeps.remove(i)),
-            Transition::Seal => cache.seal(),
-            Transition::Pin(p) => expect_done(&system.tell(p, Command::Pin)),
-            Transition::Unpin(p) => expect_done(&system.tell(p, Command::Unpin)),
-            Transition::Repin(p) => expect_done(&system.tell(p, Command::Repin)),
-            Transition::Maintain => {
-                let waits = cache.maintain();
-                let statistics = cache.statistics();
-                assert_eq!(statistics.generations_dead, 0);
-                assert_eq!(waits, statistics.generations_fallow > 0);
-            }
-            Transition::Rounds => rounds(&system, model),
-            Transition::SetBudget { room: true } => cache.set_budget(u64::MAX),
-            Transition::SetBudget { room: false } => cache.seal(),
-        }
+        step(&mut system, model, &transition);
         if model.no_room {
             // A worker would do this too, some time later.
-            settle(&system, || compare_compiled(&system, model));
+            settle(&system, || compare::compiled(&system, model));
             system.cache.set_budget(1);
         }
         system
     }
 
     fn check_invariants(system: &System, model: &Model) {
-        settle(system, || compare(system, model));
+        settle(system, || compare::everything(system, model));
     }
 
-    fn teardown(mut system: System, model: Model) {
+    fn teardown(system: System, model: Model) {
+        let (mut system, model) = go_home(system, model);
         system.end_participants();
         system.keeps.clear();
         drop(system.cache.invalidate_all());
@@ -105,61 +76,178 @@ impl StateMachineTest for Lives {
         for _ in 0..STEPS {
             system.cache.maintain();
         }
-        settle(&system, || compare_end(&system, &model));
+        settle(&system, || compare::the_end(&system, &model));
         let counts = system.counts.clone();
         drop(system);
         assert_eq!(counts.contexts.load(Ordering::SeqCst), 0);
     }
 }
 
-/// What was asked for is compiled, also when nobody waited.
-fn compare_compiled(system: &System, model: &Model) -> Result<(), String> {
-    let now = system.cache.statistics();
-    let compiled = (model.compiles + model.failures) as usize;
-    same("compiled", now.compiles + now.failures, compiled)
+/// Everybody comes out of where they are, fibres end, and leases too.
+fn go_home(mut system: System, mut model: Model) -> (System, Model) {
+    let mut next = |transition: Transition| {
+        model = Reference::apply(model.clone(), &transition);
+        step(&mut system, &model, &transition);
+        if model.no_room {
+            settle(&system, || compare::compiled(&system, &model));
+            system.cache.set_budget(1);
+        }
+        settle(&system, || compare::everything(&system, &model));
+        model.clone()
+    };
+    let mut now = next(Transition::Maintain);
+    for p in 0..PARTICIPANTS {
+        while now.participants[p].depth() > 0 {
+            now = next(Transition::Out(p));
+        }
+    }
+    if now.participants[0].guards() == 0 {
+        now = next(Transition::Pin(0));
+    }
+    while !now.fibres.is_empty() {
+        now = next(Transition::Resume(0, 0));
+    }
+    while !now.leases.is_empty() {
+        now = next(Transition::Unlease(0));
+    }
+    (system, now)
 }
 
-fn expect_done(reply: &Reply) {
-    assert!(matches!(reply, Reply::Done));
+/// `model` is what it is afterwards.
+fn step(system: &mut System, model: &Model, transition: &Transition) {
+    let cache = &system.cache;
+    match *transition {
+        Transition::Request(code) => method(cache, code).request().unwrap(),
+        Transition::Evict(code) => {
+            cache.evict(&code);
+        }
+        Transition::EvictAll => cache.evict_all(),
+        Transition::Invalidate(code) => drop(cache.invalidate(&code)),
+        Transition::InvalidateEven => drop(cache.invalidate_if(|c| c.n.is_multiple_of(2))),
+        Transition::Keep(code) => {
+            let keep = method(cache, code).keep();
+            system.keeps.push(keep);
+        }
+        Transition::Unkeep(i) => drop(system.keeps.remove(i)),
+        Transition::Unlease(i) => drop(system.leases.remove(i)),
+        Transition::Seal => cache.seal(),
+        Transition::Maintain => {
+            let waits = cache.maintain();
+            let statistics = cache.statistics();
+            assert_eq!(statistics.generations_dead, 0);
+            assert_eq!(waits, statistics.generations_fallow > 0);
+        }
+        Transition::Rounds => rounds(system, model),
+        Transition::SetBudget { room: true } => cache.set_budget(u64::MAX),
+        Transition::SetBudget { room: false } => cache.seal(),
+        _ => act(system, model, transition),
+    }
+}
+
+/// What a participant does.
+fn act(system: &mut System, model: &Model, transition: &Transition) {
+    match *transition {
+        Transition::Get(p, code) => check(&system.tell(p, Command::Get(code)), code),
+        Transition::Entry(p, code) => {
+            let reply = system.tell(p, Command::Entry(code));
+            // Whether it was resident shows in the counts of hits and misses.
+            if !matches!(reply, Reply::Nothing) {
+                check(&reply, code);
+            }
+        }
+        Transition::CallHeld(p, i) => {
+            let (code, _) = model.participants[p].here().held[i];
+            check(&system.tell(p, Command::CallHeld(i)), code);
+        }
+        Transition::CallAddress(p, code) => {
+            check(&system.tell(p, Command::CallAddress(code)), code);
+        }
+        Transition::Lease(p, code) => match system.tell(p, Command::Lease(code)) {
+            Reply::Leased(lease) => system.leases.push(Arc::new(lease)),
+            other => panic!("{code:?} answered {other:?}"),
+        },
+        Transition::CallLease(p, i) => {
+            let lease = system.leases[i].clone();
+            check(
+                &system.tell(p, Command::CallLease(lease)),
+                model.leases[i].0,
+            );
+        }
+        Transition::Spawn(p, code) => match system.tell(p, Command::Spawn(code)) {
+            Reply::Suspended(fibre) => system.fibres.push(fibre),
+            other => panic!("a fibre in {code:?} answered {other:?}"),
+        },
+        Transition::Resume(p, i) => resume(system, model, p, i),
+        _ => move_about(system, model, transition),
+    }
+}
+
+/// Pins, and goes in and out.
+fn move_about(system: &System, model: &Model, transition: &Transition) {
+    let (p, command) = match *transition {
+        Transition::Pin(p) => (p, Command::Pin),
+        Transition::Unpin(p) => (p, Command::Unpin),
+        Transition::Repin(p) => (p, Command::Repin),
+        Transition::Safepoint(p) => (p, Command::Safepoint),
+        Transition::SafepointByGuard(p) => (p, Command::SafepointByGuard),
+        Transition::Enter(p, code) => (p, Command::Enter(code)),
+        Transition::Block(p) => (p, Command::Block),
+        Transition::BlockByGuard(p) => (p, Command::BlockByGuard),
+        Transition::Out(p) => (p, Command::Out),
+        ref other => unreachable!("{other:?} is done elsewhere"),
+    };
+    let out = matches!(command, Command::Out);
+    // It was to be where it has no guard yet.
+    let blocks = matches!(command, Command::BlockByGuard);
+    let refused = blocks && model.participants[p].here().guards > 0;
+    let reply = system.tell(p, command);
+    let right = match &reply {
+        Reply::Failed(Error::AnotherGuard) => refused,
+        Reply::Done => !refused,
+        // It came out of a method.
+        Reply::Returned(_) => out,
+        _ => false,
+    };
+    assert!(right, "{transition:?} answered {reply:?}");
+}
+
+fn resume(system: &mut System, model: &Model, p: usize, i: usize) {
+    let fibre = system.fibres.remove(i);
+    let ends = model.fibres.len() == system.fibres.len();
+    match system.tell(p, Command::Resume(fibre)) {
+        Reply::Suspended(fibre) if !ends => system.fibres.insert(i, fibre),
+        Reply::Returned(_) if ends => {}
+        other => panic!("a fibre answered {other:?}"),
+    }
 }
 
 /// What a participant was told is what the method's key promises.
-fn check(reply: Reply, code: support::synthetic::Code) {
-    let right = match (&reply, code.how) {
+fn check(reply: &Reply, code: Code) {
+    let right = match (reply, code.how) {
         (Reply::Failed(Error::Codegen { .. }), How::Refuse | How::GiveUp) => true,
         (Reply::Failed(Error::CompilePanicked { .. }), How::Panic) => true,
         (Reply::Failed(Error::Link { .. }), How::Unresolved) => true,
         _ => reply.is_result_of(code),
     };
-    assert!(right, "{code:?} answered {:?}", Shown(&reply));
+    assert!(right, "{code:?} answered {reply:?}");
 }
 
-struct Shown<'a>(&'a Reply);
-
-impl std::fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Reply::Done => f.write_str("done"),
-            Reply::Nothing => f.write_str("nothing"),
-            Reply::Returned(y) => write!(f, "{y}"),
-            Reply::Failed(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-/// Everybody re-pins between the reclaimer's steps: unless a thread has a second guard, that frees
-/// all that is dead.
+/// Everybody re-pins, or comes to a safepoint, between the reclaimer's steps: that frees all that is
+/// dead, but for what is held.
 fn rounds(system: &System, model: &Model) {
     for _ in 0..STEPS {
         system.cache.maintain();
         for p in 0..PARTICIPANTS {
-            expect_done(&system.tell(p, Command::Repin));
+            let reply = system.tell(p, Command::Refresh);
+            assert!(matches!(reply, Reply::Done), "{reply:?}");
         }
     }
-    if !model.somebody_stays() {
-        let statistics = system.cache.statistics();
-        assert_eq!(statistics.generations_recycled, model.died.len() as u64);
-        assert!(!system.cache.maintain());
+    let waits = system.cache.maintain();
+    let now = system.cache.statistics();
+    assert_eq!(now.generations_fallow, now.generations_held, "{now:#?}");
+    if model.nobody_is_inside() {
+        assert_eq!(now.generations_recycled, model.reclaimable() as u64);
+        assert_eq!(waits, model.reclaimable() < model.died.len());
     }
 }
 
@@ -175,114 +263,4 @@ fn settle(system: &System, compare: impl Fn() -> Result<(), String>) {
         );
         std::thread::yield_now();
     }
-}
-
-fn same(what: &str, is: u64, expected: usize) -> Result<(), String> {
-    if is == expected as u64 {
-        return Ok(());
-    }
-    Err(format!("{what}: {is}, expected {expected}"))
-}
-
-/// All is unlinked and nobody pinned: everything is free again.
-fn compare_end(system: &System, model: &Model) -> Result<(), String> {
-    let end = system.cache.statistics();
-    let generations = model.generations.len() + model.died.len();
-    same("participants", end.participants, 0)?;
-    same("recycled", end.generations_recycled, generations)?;
-    same("code", end.mapped_code_bytes, 0)?;
-    same("retired", end.bytes.retired, 0)?;
-    same("charged", end.bytes.charged - end.bytes.bookkeeping, 0)?;
-    same("known", end.methods_known, end.addresses_taken as usize)?;
-    if !model.quarantine {
-        same("mapped", end.mapped, system.mapped_at_first as usize)?;
-    }
-    Ok(())
-}
-
-fn compare(system: &System, model: &Model) -> Result<(), String> {
-    let now = system.cache.statistics();
-    same("resident", now.methods_resident, model.resident.len())?;
-    same("on probation", now.methods_on_probation, 0)?;
-    let open = usize::from(model.open.is_some());
-    same("open", now.generations_open, open)?;
-    same(
-        "sealed",
-        now.generations_sealed,
-        model.generations.len() - open,
-    )?;
-    let gone = now.generations_dead + now.generations_fallow + now.generations_recycled;
-    same("died", gone, model.died.len())?;
-    let recycled = now.generations_recycled as usize;
-    if recycled > model.reclaimable() {
-        return Err(format!("{recycled} freed, {} can be", model.reclaimable()));
-    }
-    same("known", now.methods_known, model.known(recycled))?;
-    same("compiles", now.compiles, model.compiles as usize)?;
-    same("failures", now.failures, model.failures as usize)?;
-    same("evictions", now.evictions, model.evictions as usize)?;
-    same("hits", now.hits, model.hits as usize)?;
-    same("misses", now.misses, model.misses as usize)?;
-    let spare = now.bytes.spare_contexts / CONTEXT;
-    // A context goes as soon as the reclaimer has seen that its generation is dead.
-    let with_context = model.generations.len() + now.generations_dead as usize;
-    let contexts = with_context + spare as usize;
-    same("contexts", now.contexts, contexts)?;
-    let alive = system.counts.contexts.load(Ordering::SeqCst);
-    same("contexts alive", alive as u64, contexts)?;
-    let pinned = model.participants.iter().any(|p| p.guards > 0);
-    same(
-        "pinned",
-        u64::from(now.longest_pinned.is_some()),
-        usize::from(pinned),
-    )?;
-    compare_bytes(system, model, &now)
-}
-
-fn compare_bytes(system: &System, model: &Model, now: &Statistics) -> Result<(), String> {
-    let bytes = &now.bytes;
-    let within = |what: &str, is: u64, (least, most): (u64, u64)| {
-        if (least..=most).contains(&is) {
-            return Ok(());
-        }
-        Err(format!("{what}: {is} bytes, expected {least} to {most}"))
-    };
-    let exactly = |what: &str, is: u64, expected: u64| within(what, is, (expected, expected));
-    let sum = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
-    let alive = || model.generations.values();
-    let text = alive().map(|g| g.size.text()).fold((0, 0), sum);
-    within("text", bytes.text, text)?;
-    let constants = alive().map(|g| g.size.constants()).sum();
-    exactly("constants", bytes.constants, constants)?;
-    exactly("data", bytes.data, 0)?;
-    exactly(
-        "unwind",
-        bytes.unwind,
-        alive().map(|g| g.size.unwind()).sum(),
-    )?;
-    exactly(
-        "contexts",
-        bytes.contexts,
-        alive().map(|g| g.size.context).sum(),
-    )?;
-    let kept = model
-        .kept_generations()
-        .map(|g| g.size.total())
-        .fold((0, 0), sum);
-    within("kept", bytes.kept, kept)?;
-    let fallow = &model.died[now.generations_recycled as usize..];
-    let retired = fallow.iter().map(|g| g.size.total()).fold((0, 0), sum);
-    let seen = fallow.len() - now.generations_dead as usize;
-    let disposed: u64 = fallow[..seen].iter().map(|g| g.size.context).sum();
-    let retired = (retired.0 - disposed, retired.1 - disposed);
-    within("retired", bytes.retired, retired)?;
-    let code = bytes.text + bytes.constants + bytes.unwind;
-    let charged = code + bytes.contexts - bytes.kept + bytes.bookkeeping;
-    exactly("charged", bytes.charged, charged)?;
-    if !model.quarantine {
-        let contexts: u64 = fallow[seen..].iter().map(|g| g.size.context).sum();
-        let mapped = system.mapped_at_first + code + bytes.retired - contexts;
-        exactly("mapped", now.mapped, mapped)?;
-    }
-    Ok(())
 }

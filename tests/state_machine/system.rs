@@ -5,33 +5,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use inkpot::{Cache, Error, Guard, Keep, Reclaimer, Stress};
+use inkpot::{Cache, Keep, Lease, Reclaimer, Stress};
 
 use crate::model::{LIMIT, PARTICIPANTS};
-use crate::support::synthetic::{Code, Counts, Synthetic, Unary, method};
-
-/// What every call passes.
-const X: i64 = 1000;
-
-pub enum Command {
-    Pin,
-    Unpin,
-    Repin,
-    Get(Code),
-    Entry(Code),
-    CallHeld(usize),
-    CallAddress(Code),
-}
-
-/// What became of a command.
-pub enum Reply {
-    Done,
-    /// There was no code.
-    Nothing,
-    /// A method returned this.
-    Returned(i64),
-    Failed(Error),
-}
+use crate::participant::{Command, Life, Reply};
+use crate::support::fibre::Fibre;
+use crate::support::synthetic::{Code, Counts, Synthetic, Unary};
 
 struct Participant {
     commands: Option<Sender<Command>>,
@@ -43,6 +22,8 @@ pub struct System {
     pub cache: Cache<Code>,
     pub counts: Arc<Counts>,
     pub keeps: Vec<Keep<Code>>,
+    pub leases: Vec<Arc<Lease<Unary>>>,
+    pub fibres: Vec<Fibre>,
     /// Bytes mapped before there was code: cells and thunks.
     pub mapped_at_first: u64,
     participants: Vec<Participant>,
@@ -67,6 +48,8 @@ impl System {
             participants: participants.collect(),
             counts,
             keeps: Vec::new(),
+            leases: Vec::new(),
+            fibres: Vec::new(),
             mapped_at_first: cache.statistics().mapped,
             cache,
         }
@@ -81,7 +64,7 @@ impl System {
         reply.expect("the participant answers")
     }
 
-    /// Ends the participants, with what they hold.
+    /// Ends the participants.
     pub fn end_participants(&mut self) {
         for mut participant in self.participants.drain(..) {
             participant.commands = None;
@@ -97,7 +80,17 @@ impl Participant {
         let (commands, inbox) = channel();
         let (outbox, replies) = channel();
         let cache = cache.clone();
-        let thread = std::thread::spawn(move || participate(&cache, p, &inbox, &outbox));
+        let thread = std::thread::spawn(move || {
+            let me = cache.participant(format!("participant {p}"));
+            let life = Life {
+                cache: &cache,
+                me: &me,
+                inbox,
+                outbox,
+            };
+            let _ = life.outbox.send(Reply::Done);
+            life.stay(0);
+        });
         // It has made itself a participant by the time it answers.
         replies.recv().expect("the participant begins");
         Self {
@@ -105,94 +98,5 @@ impl Participant {
             replies,
             thread: Some(thread),
         }
-    }
-}
-
-/// The life of participant `p`.
-fn participate(cache: &Cache<Code>, p: usize, inbox: &Receiver<Command>, outbox: &Sender<Reply>) {
-    let me = cache.participant(format!("participant {p}"));
-    let mut guards: Vec<Guard<'_>> = Vec::new();
-    // Bare pointers, valid as long as the pin lasts.
-    let mut held: Vec<(Code, Unary)> = Vec::new();
-    let say = |reply| outbox.send(reply).is_ok();
-    let mut heard = say(Reply::Done);
-    while let (true, Ok(command)) = (heard, inbox.recv()) {
-        heard = say(match command {
-            Command::Pin => {
-                guards.push(me.pin());
-                Reply::Done
-            }
-            Command::Unpin => {
-                guards.pop();
-                if guards.is_empty() {
-                    held.clear();
-                }
-                Reply::Done
-            }
-            Command::Repin => {
-                if guards.len() == 1 {
-                    held.clear();
-                }
-                guards.iter_mut().for_each(Guard::repin);
-                Reply::Done
-            }
-            Command::Get(code) => {
-                if guards.len() == 1 && !cache.is_resident(&code) {
-                    held.clear();
-                }
-                match guards.last_mut() {
-                    Some(guard) => get(cache, code, guard),
-                    None => get(cache, code, &mut me.pin()),
-                }
-            }
-            Command::Entry(code) => match guards.last() {
-                Some(guard) => entry(cache, code, guard, Some(&mut held)),
-                None => entry(cache, code, &me.pin(), None),
-            },
-            Command::CallHeld(i) => {
-                let (_, pointer) = held[i];
-                // SAFETY: the type is right, and the pin under which it was taken lasts.
-                Reply::Returned(unsafe { pointer(X) })
-            }
-            Command::CallAddress(code) => {
-                let _guard = me.pin();
-                let address = method(cache, code).address();
-                // SAFETY: the canonical address of a method of this type, on a pinned thread.
-                Reply::Returned(unsafe { std::mem::transmute::<*const (), Unary>(address)(X) })
-            }
-        });
-    }
-}
-
-fn get(cache: &Cache<Code>, code: Code, guard: &mut Guard<'_>) -> Reply {
-    match method(cache, code).get(guard) {
-        // SAFETY: the type is right.
-        Ok(entry) => Reply::Returned(unsafe { entry.call(X) }),
-        Err(error) => Reply::Failed(error),
-    }
-}
-
-fn entry(
-    cache: &Cache<Code>,
-    code: Code,
-    guard: &Guard<'_>,
-    held: Option<&mut Vec<(Code, Unary)>>,
-) -> Reply {
-    let handle = method(cache, code);
-    let Some(entry) = handle.entry(guard) else {
-        return Reply::Nothing;
-    };
-    if let Some(held) = held {
-        // SAFETY: called only while the guard's pin lasts.
-        held.push((code, unsafe { entry.pointer() }));
-    }
-    // SAFETY: the type is right.
-    Reply::Returned(unsafe { entry.call(X) })
-}
-
-impl Reply {
-    /// It returned what the method returns.
-    pub fn is_result_of(&self, code: Code) -> bool {
-        matches!(self, Reply::Returned(y) if *y == code.result(X))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod child;
+pub mod fibre;
 pub mod synthetic;
 pub mod texts;
 

@@ -1,6 +1,7 @@
 //! A backend without LLVM: it writes ELF objects of a few bytes a method, so that a test makes
 //! and drops methods by the million.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -27,6 +28,8 @@ pub enum How {
     CallAddress,
     /// Calls the host function `host` with `x`, and adds `n` to what it returns.
     Host,
+    /// Calls `host` with `x` as the last thing that its code has: `host` must not return.
+    Last,
     /// Cannot be compiled: the backend says so of this method alone.
     Refuse,
     /// The backend gives the whole batch up.
@@ -122,18 +125,49 @@ impl Code {
     pub fn result(&self, x: i64) -> i64 {
         let below = self.callee().map_or(x, |callee| callee.result(x));
         match self.how {
-            How::Host => host(x) + i64::from(self.n),
+            How::Host => 3 * x + i64::from(self.n),
             _ => below + i64::from(self.n),
         }
     }
 }
 
+thread_local! {
+    /// What the next call of `host` on this thread does first.
+    static ERRAND: Cell<Option<*mut dyn FnMut()>> = const { Cell::new(None) };
+}
+
 /// What `Host` methods call. A negative argument makes it panic, through their frames.
 pub extern "C-unwind" fn host(x: i64) -> i64 {
+    if let Some(errand) = ERRAND.take() {
+        // SAFETY: `inside` set it, and waits for the call that led here.
+        unsafe { (*errand)() };
+    }
     if x < 0 {
         std::panic::resume_unwind(Box::new(x));
     }
     3 * x
+}
+
+/// Runs `errand` inside of a method: `call` calls one that calls `host`, or ends otherwise.
+pub fn inside<R>(errand: impl FnOnce(), call: impl FnOnce() -> R) -> R {
+    let mut errand = Some(errand);
+    let mut run = || errand.take().expect("a call has one errand")();
+    let run: *mut (dyn FnMut() + '_) = &mut run;
+    // SAFETY: it outlives the call, and `Forgotten` takes back what was not taken.
+    let run = unsafe { std::mem::transmute::<*mut (dyn FnMut() + '_), *mut dyn FnMut()>(run) };
+    ERRAND.set(Some(run));
+    let _forgotten = Forgotten;
+    call()
+}
+
+struct Forgotten;
+
+impl Drop for Forgotten {
+    /// A function of its own, since a fibre may have moved to another thread meanwhile.
+    #[inline(never)]
+    fn drop(&mut self) {
+        ERRAND.set(None);
+    }
 }
 
 /// What the backend did, for tests to look at.
@@ -376,6 +410,10 @@ impl Body {
                 body.enter().push(&[0xff, 0x15]); // call [rip + its GOT slot]
                 body.refer(name.to_owned(), elf::R_X86_64_GOTPCREL);
                 body.leave(n);
+            }
+            How::Last => {
+                body.enter().push(&[0xff, 0x15]); // call [rip + its GOT slot]
+                body.refer("host".to_owned(), elf::R_X86_64_GOTPCREL);
             }
             _ => {
                 body.push(&[0x48, 0x8d, 0x87]).push(&n).push(&[0xc3]); // lea rax, [rdi + n]; ret

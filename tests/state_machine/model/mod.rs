@@ -1,24 +1,36 @@
 //! What a cache with one worker, and a reclaimer that runs by hand, must do.
 
+mod machine;
+mod memory;
+mod threads;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-use proptest_state_machine::ReferenceStateMachine;
-
 use crate::support::synthetic::{CONTEXT, CONTEXT_PER_METHOD, Code, How};
+
+pub use machine::{Reference, Transition};
+pub use memory::Generation;
+pub use threads::{Kind, Participant, Pointer};
 
 /// Methods of a generation, at most.
 pub const LIMIT: usize = 6;
 pub const PARTICIPANTS: usize = 2;
-/// Guards that one participant nests, at most.
+/// Guards that one participant nests in a place, at most.
 const DEEPEST: usize = 2;
-/// Bare pointers that a participant keeps under its guard, at most.
-const HELD: usize = 4;
+/// Methods and `blocking`s that one participant nests, at most.
+const INNERMOST: usize = 3;
+/// Bare pointers that a participant keeps in a place, at most.
+pub const HELD: usize = 4;
+/// Times that a fibre is resumed.
+pub const RESUMES: u8 = 2;
 /// Larger than a slot of text.
 const BIG: u16 = 20_000;
 
+/// What a fibre calls, by its address, whenever it is resumed.
+pub const CALLED_BY_FIBRES: Code = Code::leaf(2);
+
 /// Methods that can be called.
-const GOOD: [Code; 10] = [
+const GOOD: [Code; 11] = [
     Code::leaf(1),
     Code::leaf(2).framed(),
     Code::leaf(300).padded(BIG),
@@ -27,8 +39,14 @@ const GOOD: [Code; 10] = [
     Code::new(8, How::Call).depth(2).framed(),
     Code::new(4, How::Call).framed(),
     Code::new(5, How::CallAddress),
-    Code::leaf(2),
+    CALLED_BY_FIBRES,
+    HOSTS[0],
+    HOSTS[1],
+];
+/// Methods that call the host.
+const HOSTS: [Code; 2] = [
     Code::new(4, How::Host),
+    Code::new(9, How::Host).framed().padded(200),
 ];
 /// Methods that cannot be compiled.
 const BAD: [Code; 4] = [
@@ -38,91 +56,6 @@ const BAD: [Code; 4] = [
     Code::new(14, How::Unresolved),
 ];
 
-#[derive(Clone, Debug)]
-pub enum Transition {
-    /// A participant asks for a method, and calls it.
-    Get(usize, Code),
-    /// It calls what is resident; if it is pinned it keeps the bare pointer.
-    Entry(usize, Code),
-    /// It calls a bare pointer that it has kept.
-    CallHeld(usize, usize),
-    /// It calls the canonical address.
-    CallAddress(usize, Code),
-    Request(Code),
-    Evict(Code),
-    EvictAll,
-    Invalidate(Code),
-    InvalidateEven,
-    Keep(Code),
-    Unkeep(usize),
-    Seal,
-    Pin(usize),
-    Unpin(usize),
-    Repin(usize),
-    Maintain,
-    /// The reclaimer runs often, and everybody re-pins in between.
-    Rounds,
-    /// Leaves the budget no room at all, or all there is.
-    SetBudget {
-        room: bool,
-    },
-}
-
-/// Bytes of one generation, without its context: what it takes at least, and at most (its text
-/// can be in one piece or in several).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Bytes of the methods' code, and how many of them are larger than a slot.
-    text: u64,
-    big: u64,
-    constants: bool,
-    unwind: bool,
-    pub context: u64,
-}
-
-const SLOT: u64 = 16 << 10;
-const UNWIND_SLOT: u64 = 32 << 10;
-
-impl Size {
-    fn add(&mut self, code: Code) {
-        // Every object is padded by 1 to 31 bytes.
-        self.text += u64::from(code.padding) + 48;
-        self.big += u64::from(code.padding == BIG);
-        self.constants |= matches!(code.how, How::Host | How::Unresolved);
-        self.unwind |= code.frames;
-    }
-
-    pub fn text(&self) -> (u64, u64) {
-        let least = self.text.div_ceil(SLOT) * SLOT;
-        (least, least + self.big * SLOT)
-    }
-
-    pub fn constants(&self) -> u64 {
-        u64::from(self.constants) * SLOT
-    }
-
-    pub fn unwind(&self) -> u64 {
-        u64::from(self.unwind) * UNWIND_SLOT
-    }
-
-    /// Everything, at least and at most.
-    pub fn total(&self) -> (u64, u64) {
-        let (least, most) = self.text();
-        let rest = self.constants() + self.unwind() + self.context;
-        (least + rest, most + rest)
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct Generation {
-    pub live: BTreeSet<Key>,
-    callees: BTreeSet<Key>,
-    methods: usize,
-    pub size: Size,
-    /// Pins that were there when it died: as long as one is, it must not be freed.
-    blockers: BTreeSet<u64>,
-}
-
 /// A code, in an order: its place in the lists.
 type Key = usize;
 
@@ -131,12 +64,12 @@ fn key(code: Code) -> Key {
     all.position(|c| *c == code).expect("one of the codes")
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Participant {
-    pub guards: usize,
-    /// The pin's number: a new one whenever it may have been renewed.
-    pin: Option<u64>,
-    pub held: Vec<Code>,
+/// A suspended fibre, with a method's frame on its stack.
+#[derive(Clone, Debug)]
+pub struct Fibre {
+    pub frame: Pointer,
+    /// Times that it will be resumed.
+    pub resumes: u8,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -146,6 +79,9 @@ pub struct Model {
     pub resident: BTreeMap<Key, u64>,
     /// Keeps, in order.
     pub kept: Vec<Code>,
+    /// Leases, in order.
+    pub leases: Vec<Pointer>,
+    pub fibres: Vec<Fibre>,
     /// Open and sealed ones.
     pub generations: BTreeMap<u64, Generation>,
     pub open: Option<u64>,
@@ -171,20 +107,38 @@ impl Model {
         self.kept.contains(&code)
     }
 
-    /// How many of the dead may be gone, oldest first: those before the first that a thread may
-    /// still be in.
-    pub fn reclaimable(&self) -> usize {
+    /// For each of the dead, whether it must stay: a thread that was pinned when it died still is,
+    /// or it has frames on a stack, or pointers to it, or a lease.
+    fn stays(&self) -> Vec<bool> {
         let pins: BTreeSet<u64> = self.participants.iter().filter_map(|p| p.pin).collect();
-        let blocked = |g: &Generation| !g.blockers.is_disjoint(&pins);
-        self.died
-            .iter()
-            .position(blocked)
-            .unwrap_or(self.died.len())
+        let mut needed: BTreeSet<u64> = self.participants.iter().flat_map(|p| p.needs()).collect();
+        needed.extend(self.leases.iter().map(|&(_, generation)| generation));
+        needed.extend(self.fibres.iter().map(|fibre| fibre.frame.1));
+        let stays = |g: &Generation| !g.blockers.is_disjoint(&pins) || needed.contains(&g.id);
+        self.died.iter().map(stays).collect()
     }
 
-    /// Methods that somebody can mention when the first `recycled` of the dead are gone.
-    pub fn known(&self, recycled: usize) -> usize {
-        let generations = self.generations.values().chain(&self.died[recycled..]);
+    /// How many of the dead may be gone.
+    pub fn reclaimable(&self) -> usize {
+        self.stays().iter().filter(|stays| !**stays).count()
+    }
+
+    /// The dead of which the last `unseen` are not known to the reclaimer yet: those that are there
+    /// for certain, and the others.
+    pub fn certain_and_others(&self, unseen: usize) -> (Vec<&Generation>, Vec<&Generation>) {
+        let seen = self.died.len() - unseen;
+        let stays = self.stays().into_iter().enumerate();
+        let certain: Vec<bool> = stays.map(|(i, stays)| stays || i >= seen).collect();
+        let pick = |which: bool| {
+            let with = self.died.iter().zip(&certain);
+            with.filter(move |(_, c)| **c == which).map(|(g, _)| g)
+        };
+        (pick(true).collect(), pick(false).collect())
+    }
+
+    /// Methods that somebody can mention when these of the dead are there.
+    pub fn known<'a>(&'a self, there: impl Iterator<Item = &'a Generation>) -> usize {
+        let generations = self.generations.values().chain(there);
         let mut known: BTreeSet<Key> = generations.flat_map(|g| g.callees.clone()).collect();
         known.extend(self.resident.keys());
         known.extend(self.kept.iter().map(|&code| key(code)));
@@ -199,10 +153,24 @@ impl Model {
         self.generations.values().filter(has_kept)
     }
 
+    /// Whether no stack but for guards and pointers has anything on it: then nothing is held that
+    /// need not be, once all have re-pinned. (A scan finds addresses that are not used any more.)
+    pub fn nobody_is_inside(&self) -> bool {
+        let own_loop = |p: &Participant| p.depth() == 0 && p.guards() <= 1;
+        self.fibres.is_empty() && self.participants.iter().all(own_loop)
+    }
+
+    /// A participant is seen pinned anew.
     fn renew(&mut self, p: usize) {
         self.next_pin += 1;
-        self.participants[p].pin = Some(self.next_pin);
-        self.participants[p].held.clear();
+        let participant = &mut self.participants[p];
+        participant.pin = (participant.guards() > 0).then_some(self.next_pin);
+    }
+
+    /// The same, and what it has loaded where it is ends.
+    fn end_quantum(&mut self, p: usize) {
+        self.renew(p);
+        self.participants[p].here_mut().held.clear();
     }
 
     fn drop_code(&mut self, code: Code) -> bool {
@@ -243,12 +211,16 @@ impl Model {
         if let Some(id) = self.open {
             return id;
         }
-        let mut generation = Generation::default();
+        let id = self.next_generation;
+        let mut generation = Generation {
+            id,
+            ..Generation::default()
+        };
         generation.size.context = CONTEXT;
-        self.generations.insert(self.next_generation, generation);
-        self.open = Some(self.next_generation);
+        self.generations.insert(id, generation);
+        self.open = Some(id);
         self.next_generation += 1;
-        self.next_generation - 1
+        id
     }
 
     /// The worker compiles a method that is not resident.
@@ -284,187 +256,48 @@ impl Model {
         }
     }
 
-    /// A call of a method through its cell.
-    fn call(&mut self, code: Code) {
+    /// A call of a method through its cell. Without code, the thread waits for it unpinned, with
+    /// holds on what is on its stack.
+    fn call(&mut self, p: usize, code: Code) {
         if !self.is_resident(code) {
+            self.participants[p].pin = None;
             self.compile(code);
+            self.renew(p);
         }
-        self.run(code);
+        self.run(p, code);
     }
 
     /// A method runs, whether it is still resident or not.
-    fn run(&mut self, code: Code) {
+    fn run(&mut self, p: usize, code: Code) {
         if let Some(callee) = code.callee() {
-            self.call(callee);
+            self.call(p, callee);
         }
     }
 
-    fn get(&mut self, p: usize, code: Code) {
+    /// A look-up that compiles and waits: unpinned, if there is no other guard.
+    fn look_up(&mut self, p: usize, code: Code) {
         if self.is_resident(code) {
             self.hits += 1;
-        } else {
-            self.misses += 1;
-            let guards = self.participants[p].guards;
-            if guards == 1 {
-                // Not pinned while it waits.
-                self.participants[p].pin = None;
-            }
-            self.compile(code);
-            if guards == 1 {
-                self.renew(p);
-            }
-        }
-        if GOOD.contains(&code) {
-            self.run(code);
-        }
-    }
-
-    fn entry(&mut self, p: usize, code: Code) {
-        if !self.is_resident(code) {
-            self.misses += 1;
             return;
         }
-        self.hits += 1;
-        let participant = &mut self.participants[p];
-        if participant.guards > 0 && participant.held.len() < HELD {
-            participant.held.push(code);
+        self.misses += 1;
+        let alone = self.participants[p].is_alone();
+        if alone {
+            self.participants[p].pin = None;
         }
-        self.run(code);
-    }
-}
-
-fn good() -> impl Strategy<Value = Code> {
-    proptest::sample::select(&GOOD[..])
-}
-
-fn any_code() -> impl Strategy<Value = Code> {
-    prop_oneof![8 => good(), 1 => proptest::sample::select(&BAD[..])]
-}
-
-pub struct Reference;
-
-impl ReferenceStateMachine for Reference {
-    type State = Model;
-    type Transition = Transition;
-
-    fn init_state() -> BoxedStrategy<Model> {
-        let with = |quarantine| Model {
-            quarantine,
-            ..Model::default()
-        };
-        any::<bool>().prop_map(with).boxed()
-    }
-
-    fn transitions(model: &Model) -> BoxedStrategy<Transition> {
-        use Transition::*;
-        let p = || 0..PARTICIPANTS;
-        let kept = model.kept.len().max(1);
-        prop_oneof![
-            12 => (p(), any_code()).prop_map(|(p, code)| Get(p, code)),
-            8 => (p(), good()).prop_map(|(p, code)| Entry(p, code)),
-            8 => (p(), 0..HELD).prop_map(|(p, i)| CallHeld(p, i)),
-            3 => (p(), good()).prop_map(|(p, code)| CallAddress(p, code)),
-            4 => any_code().prop_map(Request),
-            6 => good().prop_map(Evict),
-            2 => Just(EvictAll),
-            4 => good().prop_map(Invalidate),
-            1 => Just(InvalidateEven),
-            2 => good().prop_map(Keep),
-            2 => (0..kept).prop_map(Unkeep),
-            5 => Just(Seal),
-            6 => p().prop_map(Pin),
-            4 => p().prop_map(Unpin),
-            3 => p().prop_map(Repin),
-            8 => Just(Maintain),
-            2 => Just(Rounds),
-            1 => any::<bool>().prop_map(|room| SetBudget { room }),
-        ]
-        .boxed()
-    }
-
-    fn preconditions(model: &Model, transition: &Transition) -> bool {
-        match *transition {
-            Transition::CallHeld(p, i) => i < model.participants[p].held.len(),
-            Transition::Unkeep(i) => i < model.kept.len(),
-            Transition::Keep(_) => model.kept.len() < 3,
-            Transition::Pin(p) => model.participants[p].guards < DEEPEST,
-            Transition::Unpin(p) | Transition::Repin(p) => model.participants[p].guards > 0,
-            _ => true,
+        self.compile(code);
+        if alone {
+            self.end_quantum(p);
         }
     }
 
-    fn apply(mut model: Model, transition: &Transition) -> Model {
-        match *transition {
-            Transition::Get(p, code) => model.get(p, code),
-            Transition::Entry(p, code) => model.entry(p, code),
-            Transition::CallHeld(p, i) => model.run(model.participants[p].held[i]),
-            Transition::CallAddress(_, code) => {
-                model.addresses.insert(key(code));
-                model.call(code);
-            }
-            Transition::Request(code) if model.is_resident(code) => {}
-            Transition::Request(code) => model.compile(code),
-            Transition::Evict(code) => {
-                let evicted = !model.is_kept(code) && model.drop_code(code);
-                model.evictions += u64::from(evicted);
-            }
-            Transition::EvictAll => model.evict_all(),
-            Transition::Invalidate(code) => {
-                model.drop_code(code);
-            }
-            Transition::InvalidateEven => {
-                let even = GOOD.iter().filter(|code| code.n.is_multiple_of(2));
-                even.for_each(|&code| {
-                    model.drop_code(code);
-                });
-            }
-            Transition::Keep(code) => model.kept.push(code),
-            Transition::Unkeep(i) => {
-                model.kept.remove(i);
-            }
-            Transition::Seal => model.seal(),
-            Transition::Pin(p) => {
-                model.participants[p].guards += 1;
-                if model.participants[p].guards == 1 {
-                    model.renew(p);
-                }
-            }
-            Transition::Unpin(p) => {
-                let participant = &mut model.participants[p];
-                participant.guards -= 1;
-                if participant.guards == 0 {
-                    participant.pin = None;
-                    participant.held.clear();
-                }
-            }
-            Transition::Repin(p) => model.repin(p),
-            Transition::Maintain => {}
-            Transition::Rounds => (0..PARTICIPANTS).for_each(|p| model.repin(p)),
-            Transition::SetBudget { room } => {
-                model.no_room = !room;
-                if !room {
-                    model.seal();
-                }
-            }
-        }
-        if model.no_room {
-            // Whoever waited has had it.
-            model.evict_all();
-        }
-        model
-    }
-}
-
-impl Model {
-    fn repin(&mut self, p: usize) {
-        if self.participants[p].guards == 1 {
-            self.renew(p);
-        }
-    }
-
-    /// Whether a thread under two guards keeps the dead from being freed, however often it
-    /// re-pins.
-    pub fn somebody_stays(&self) -> bool {
-        self.participants.iter().any(|p| p.guards > 1)
+    /// A look-up that does not wait: where the code is.
+    fn entry(&mut self, code: Code) -> Option<Pointer> {
+        let generation = self.resident.get(&key(code)).copied();
+        *match generation {
+            Some(_) => &mut self.hits,
+            None => &mut self.misses,
+        } += 1;
+        Some((code, generation?))
     }
 }

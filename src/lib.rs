@@ -92,7 +92,7 @@ mod reclaim;
 pub use inkwell;
 
 pub use cache::{Cache, Invalidation};
-pub use compile::{Backend, Batch, Callee, Frontend, OptLevel, Unit};
+pub use compile::{Backend, Batch, Callee, Frontend, OptLevel, Poll, Unit};
 pub use config::{Builder, ContextRelease, Reclaimer, Stress};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};

@@ -59,6 +59,24 @@ pub struct Callee {
     pub address: String,
 }
 
+/// The symbols by which code asks whether it should come to a safepoint: to be left undefined, and
+/// always within 2 GiB of the code. A poll on each way round a loop, and at the entry of each
+/// function, lets the reclaimer get a safepoint from code that makes no calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// A variable of four bytes, aligned. Load it (atomically, monotonic) at each poll: if it is not
+    /// 0, call `safepoint`.
+    pub flag: String,
+    /// A function without parameters and result, that does not unwind. It keeps all registers but
+    /// r11 and the flags (LLVM's `preserve_allcc` is that, or less), and needs no alignment of the
+    /// stack. As with any call, what lies below the stack pointer is lost. Addresses of code that is
+    /// called afterwards, and of constants that are used, are in registers or on the stack.
+    pub safepoint: String,
+}
+
+pub(crate) const POLL_FLAG: &str = "inkpot.poll.flag";
+pub(crate) const POLL_SAFEPOINT: &str = "inkpot.poll.safepoint";
+
 /// Methods that are compiled together, into one object.
 pub struct Batch<'b, K: Key> {
     pub(crate) methods: &'b [Arc<Method<K>>],
@@ -71,6 +89,7 @@ pub struct Batch<'b, K: Key> {
     /// Of which the code takes the canonical address: if it is linked, they stay for good.
     pub(crate) addressed: Vec<Arc<Method<K>>>,
     pub(crate) table: &'b Arc<Table<K>>,
+    pub(crate) polls: bool,
     /// What the context grew by; below zero if it shrank, or was charged too much before.
     pub(crate) context_bytes: i64,
     pub(crate) phases: Phases,
@@ -90,8 +109,10 @@ impl<'b, K: Key> Batch<'b, K> {
         methods: &'b [Arc<Method<K>>],
         table: &'b Arc<Table<K>>,
         staying: bool,
+        polls: bool,
     ) -> Self {
         Self {
+            polls,
             methods,
             failed: methods.iter().map(|_| None).collect(),
             apart: vec![false; methods.len()],
@@ -141,6 +162,14 @@ impl<'b, K: Key> Batch<'b, K> {
     pub fn takes_address(&mut self, key: &K) -> Result<(), Error> {
         self.addressed.push(self.table.intern(key)?);
         Ok(())
+    }
+
+    /// The symbols of a poll, if the code is to [poll](crate::Builder::polls).
+    pub fn poll(&self) -> Option<Poll> {
+        self.polls.then(|| Poll {
+            flag: POLL_FLAG.to_owned(),
+            safepoint: POLL_SAFEPOINT.to_owned(),
+        })
     }
 
     /// Method `i` failed, and has no part in the object.
@@ -210,11 +239,19 @@ pub(crate) enum OwnSymbol<'s> {
     Address(u32),
     /// The import of this name, in a module where the name itself means something else.
     Import(&'s str),
+    /// The parts of a [`Poll`].
+    PollFlag,
+    PollSafepoint,
 }
 
-/// Understands `inkpot.cell.N` and `inkpot.address.N`, with any suffix after a dot, and
-/// `inkpot.import.N.NAME`.
+/// Understands `inkpot.cell.N` and `inkpot.address.N`, with any suffix after a dot,
+/// `inkpot.import.N.NAME`, and the symbols of a poll.
 pub(crate) fn parse_symbol(symbol: &str) -> Option<OwnSymbol<'_>> {
+    match symbol {
+        POLL_FLAG => return Some(OwnSymbol::PollFlag),
+        POLL_SAFEPOINT => return Some(OwnSymbol::PollSafepoint),
+        _ => {}
+    }
     let (what, rest) = symbol.strip_prefix("inkpot.")?.split_once('.')?;
     let (number, suffix) = match rest.split_once('.') {
         Some((number, suffix)) => (number, Some(suffix)),

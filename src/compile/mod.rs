@@ -8,7 +8,7 @@ mod batch;
 pub(crate) mod llvm;
 mod queue;
 
-pub use batch::{Backend, Batch, Callee};
+pub use batch::{Backend, Batch, Callee, Poll};
 pub(crate) use batch::{ErasedBackend, OwnSymbol, parse_symbol, symbol_of};
 pub use llvm::{Frontend, OptLevel, Unit};
 pub(crate) use queue::{Queue, Work, on_a_worker, set_on_a_worker};

@@ -9,8 +9,8 @@ use super::exit;
 use super::ledger::{Cause, relink};
 use crate::compile::on_a_worker;
 use crate::error::Error;
-use crate::method::{Key, Method, Phase, ResolveContext};
-use crate::reclaim::Guard;
+use crate::method::{Key, Method, POLL, Phase, ResolveContext};
+use crate::reclaim::{Guard, safepoint_of_thread};
 
 /// Compilations that may be in vain, because the method was invalidated meanwhile, before a
 /// thread that waits is told so.
@@ -175,12 +175,12 @@ pub fn last_failure() -> Option<Error> {
         .flatten()
 }
 
-/// The resolver of all thunks of a cache with keys of this type: called by
+/// The resolver of all thunks of a cache with keys of this type, and what its polls call: called by
 /// [`crate::method`]'s assembly.
 ///
 /// # Safety
-/// `context` is a cache's, `number` that of a cell whose thunk was called by a thread that is
-/// pinned in it: so the cache and the method are alive.
+/// `context` is a cache's; `number` is that of a cell whose thunk was called by a thread that is
+/// pinned in it, or says that such a thread came to a poll: so the cache and the method are alive.
 pub(super) unsafe extern "C" fn resolve_call<K: Key>(
     context: *const ResolveContext,
     number: u32,
@@ -189,10 +189,16 @@ pub(super) unsafe extern "C" fn resolve_call<K: Key>(
     // SAFETY: the context belongs to the table, and its owner is the `Core` that was told to it.
     // A pinned thread's participant keeps the `Core`. The caller's code holds its callees, and a
     // canonical address its method, so the cell's owner is alive too.
-    let (core, method) = unsafe {
-        let core = &*(*context).owner().cast::<Core<K>>();
-        (core, core.table.owner_of(number))
-    };
+    let core = unsafe { &*(*context).owner().cast::<Core<K>>() };
+    if number == POLL {
+        // SAFETY: the code was called by `Entry::call`, by which the embedder promised that no entry
+        // off the stack is used afterwards.
+        unsafe { safepoint_of_thread() };
+        errno::set(errno);
+        return core.table.cells().poll_return();
+    }
+    // SAFETY: as above.
+    let method = unsafe { core.table.owner_of(number) };
     let resolved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.resolve(&method)));
     let resolved = resolved.unwrap_or_else(|panic| {
         let message = crate::panic_message(&*panic);

@@ -147,7 +147,7 @@ impl<K: Key> Core<K> {
         }
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
-        let mut batch = Batch::new(&methods, &self.table, staying);
+        let mut batch = Batch::new(&methods, &self.table, staying, self.config.polls);
         let compiled = self.compile_batch(slot, &mut batch);
         match compiled {
             Ok(object) => {
@@ -425,6 +425,8 @@ impl<K: Key> Core<K> {
             match parse_symbol(symbol)? {
                 OwnSymbol::Cell(number) => return Some(cells.word_address(number)),
                 OwnSymbol::Address(number) => return Some(cells.canonical(number) as u64),
+                OwnSymbol::PollFlag => return Some(cells.flag_address()),
+                OwnSymbol::PollSafepoint => return Some(cells.poll_entry() as u64),
                 OwnSymbol::Import(name) => symbol = name,
             }
         }

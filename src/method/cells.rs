@@ -17,7 +17,14 @@
 //! Cells 0 to 3 are no cells: there stands the flag that polls look at. And thunks 0 to 3 are no
 //! thunks: there stands the stub that all resolve entries jump to. It loads
 //! the cache's [`ResolveContext`] into r11, which no calling convention uses, and goes on in
-//! [`resolve`](crate::method::resolve).
+//! [`resolve`](crate::method::resolve). Polls use the same way to save what a thread has in its
+//! registers: what code calls that finds the flag raised looks like a resolve entry, with a number
+//! that is no cell's, and what it goes on at is a return.
+//!
+//! ```text
+//! thunks | mov r11, context (10) | jmp *0(%rip) (6) | resolve (8) |
+//!   + 32 | push POLL (5) | jmp stub (5) | ret (1)
+//! ```
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,8 +74,13 @@ const THUNK: u64 = 16;
 const RESOLVE: u64 = 6;
 /// Cells that are made at a time: one slot of the stripe of either kind.
 const CHUNK: u64 = (64 << 10) / CELL;
-/// Numbers taken by the stub.
+/// Numbers taken by the stub, and by what polls call.
 const FIRST: u32 = 4;
+/// The number that a poll hands to the resolver.
+pub(crate) const POLL: u32 = 2;
+/// Where that stands from the first thunk on, and how long it is up to the return.
+const POLL_AT: usize = 32;
+const POLL_LEN: usize = 10;
 
 /// All cells of a cache.
 pub(crate) struct Cells {
@@ -159,7 +171,21 @@ impl Cells {
     pub(crate) fn flag(&self) -> &AtomicU32 {
         // SAFETY: the first cells were mapped by `new`, and are no cells, so the word is only ever
         // used as this flag; it stays mapped as long as the reservation, which `self` keeps.
-        unsafe { &*(self.word_address(0) as *const AtomicU32) }
+        unsafe { &*(self.flag_address() as *const AtomicU32) }
+    }
+
+    pub(crate) fn flag_address(&self) -> u64 {
+        self.word_address(0)
+    }
+
+    /// What code calls that finds the flag raised.
+    pub(crate) fn poll_entry(&self) -> usize {
+        self.space.base(Kind::Thunks) as usize + POLL_AT
+    }
+
+    /// Where that goes on.
+    pub(crate) fn poll_return(&self) -> usize {
+        self.poll_entry() + POLL_LEN
     }
 
     /// The method's address as programs see it.
@@ -215,20 +241,24 @@ impl Cells {
 
     fn fill_thunks(&self, first: u32, bytes: &mut [u8], context: *const ResolveContext) {
         let stub = self.space.base(Kind::Thunks);
+        let displacement =
+            |target: u64, next: u64| (target.wrapping_sub(next) as i32).to_le_bytes();
+        // push imm32; jmp rel32, at `at`
+        let resolve = |bytes: &mut [u8], number: u32, at: u64| {
+            bytes[0] = 0x68;
+            bytes[1..5].copy_from_slice(&number.to_le_bytes());
+            bytes[5] = 0xe9;
+            bytes[6..10].copy_from_slice(&displacement(stub, at + 10));
+        };
         for (i, thunk) in bytes.chunks_exact_mut(THUNK as usize).enumerate() {
             let number = first + i as u32;
             if number < FIRST {
                 continue;
             }
             let at = self.canonical(number) as u64;
-            let displacement =
-                |target: u64, next: u64| (target.wrapping_sub(next) as i32).to_le_bytes();
             thunk[0..2].copy_from_slice(&[0xff, 0x25]); // jmp *disp(%rip)
             thunk[2..6].copy_from_slice(&displacement(self.word_address(number), at + 6));
-            thunk[6] = 0x68; // push imm32
-            thunk[7..11].copy_from_slice(&number.to_le_bytes());
-            thunk[11] = 0xe9; // jmp rel32
-            thunk[12..16].copy_from_slice(&displacement(stub, at + 16));
+            resolve(&mut thunk[6..], number, at + RESOLVE);
         }
         if first == 0 {
             bytes[0..2].copy_from_slice(&[0x49, 0xbb]); // movabs r11, imm64
@@ -236,6 +266,8 @@ impl Cells {
             bytes[10..16].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
             bytes[16..24].copy_from_slice(&(resolve::entry_point() as u64).to_le_bytes());
             bytes[24..64].fill(0xcc);
+            resolve(&mut bytes[POLL_AT..], POLL, self.poll_entry() as u64);
+            bytes[POLL_AT + POLL_LEN] = 0xc3; // ret
         }
     }
 }

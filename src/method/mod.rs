@@ -7,7 +7,7 @@ mod record;
 mod resolve;
 mod table;
 
-pub(crate) use cells::CellWord;
+pub(crate) use cells::{CellWord, POLL};
 pub use entry::{Entry, MethodType};
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;

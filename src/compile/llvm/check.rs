@@ -237,7 +237,8 @@ unsafe fn restrict_declaration<K: Key>(
             batch.referred_to(number).is_some()
         }
         Some(OwnSymbol::Import(import)) => !import.starts_with("inkpot."),
-        None => false,
+        // They come in when all that a front end says has been checked.
+        Some(OwnSymbol::PollFlag | OwnSymbol::PollSafepoint) | None => false,
     };
     if known {
         return Ok(());

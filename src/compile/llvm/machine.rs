@@ -173,7 +173,7 @@ impl Machine {
             .ok_or_else(|| target_error(format!("none for {}", display(&triple))))
     }
 
-    fn describe(&self, module: &Module<'_>) {
+    pub(super) fn describe(&self, module: &Module<'_>) {
         module.set_triple(&self.inner.get_triple());
         module.set_data_layout(&self.inner.get_target_data().get_data_layout());
     }

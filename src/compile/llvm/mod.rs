@@ -14,6 +14,7 @@ mod labels;
 mod lower;
 mod machine;
 mod own;
+mod polls;
 mod threads;
 mod unit;
 
@@ -224,6 +225,9 @@ impl<F: Frontend> Llvm<F> {
         batch.phases.emit += started.elapsed();
         let started = Instant::now();
         let optimised = machine.optimise(&module);
+        if batch.polls {
+            polls::add(&module);
+        }
         batch.phases.optimise += started.elapsed();
         let started = Instant::now();
         let generated = optimised.and_then(|()| machine.generate(&module));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use inkpot::evict::{Cost, Lru, MethodId, Policy, Sieve};
-use inkpot::{Builder, Cache, Participant, Reclaimer};
+use inkpot::{Builder, Cache, Guard, Participant, Reclaimer};
 use support::synthetic::{Code, How, Random, Synthetic, method};
 
 const CODE_BUDGET: u64 = 1 << 20;
@@ -225,6 +225,51 @@ fn a_leaf_called_by_compiled_code_alone_survives_a_scan() {
             get(&cache, &me, page(n));
         }
         assert!(!cache.is_resident(&leaf), "{name}");
+    }
+}
+
+/// What is on probation and loses its code, or is kept, or called, is on probation no more; and
+/// leaves no place behind in which it would be found when it has code again.
+#[test]
+fn probation_counts_what_is_on_probation() {
+    for policy in policies() {
+        let name = policy.name();
+        let cache = builder(policy).build().unwrap();
+        let me = cache.participant("test");
+        let mut guard = me.pin();
+        let linked = |guard: &Guard<'_>, n| method(&cache, page(n)).entry(guard).is_some();
+        let mut n = 0;
+        while cache.statistics().methods_on_probation < 12 {
+            get(&cache, &me, page(n));
+            n += 1;
+        }
+        guard.repin();
+        let resident: Vec<u32> = (0..n).filter(|&n| cache.is_resident(&page(n))).collect();
+        let warned: Vec<u32> = resident
+            .into_iter()
+            .filter(|&n| !linked(&guard, n))
+            .collect();
+        let on_probation = || cache.statistics().methods_on_probation as usize;
+        assert_eq!(on_probation(), warned.len(), "{name}");
+        let [called, evicted, invalidated, kept] = [0, 1, 2, 3].map(|i| warned[i]);
+        method(&cache, page(called)).get(&mut guard).unwrap();
+        assert_eq!(on_probation(), warned.len() - 1, "{name}");
+        assert!(cache.evict(&page(evicted)));
+        assert_eq!(on_probation(), warned.len() - 2, "{name}");
+        drop(cache.invalidate(&page(invalidated)));
+        assert_eq!(on_probation(), warned.len() - 3, "{name}");
+        let keep = method(&cache, page(kept)).keep();
+        assert_eq!(on_probation(), warned.len() - 4, "{name}");
+        drop(keep);
+        // Without that budget nothing else is put there.
+        cache.set_code_budget(u64::MAX);
+        for n in [called, evicted, invalidated, kept] {
+            method(&cache, page(n)).get(&mut guard).unwrap();
+            assert!(linked(&guard, n));
+        }
+        assert_eq!(on_probation(), warned.len() - 4, "{name}");
+        cache.evict_all();
+        assert_eq!(on_probation(), 0, "{name}");
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Resident {
     pub(crate) relinked: bool,
     /// It is kept because the code says so.
     pub(crate) stays: bool,
+    /// Its place in the ledger's list while one of these is true.
+    pub(crate) place: u64,
 }
 
 impl Resident {
@@ -75,6 +77,7 @@ impl Resident {
             probation: false,
             relinked: false,
             stays,
+            place: 0,
         }
     }
 }
@@ -149,6 +152,21 @@ impl<K: Key> Method<K> {
         self.word()
             .entry
             .store(self.resolve_entry(), Ordering::Release);
+    }
+
+    /// Sends calls to the thunk, and leaves the code where it is.
+    pub(crate) fn begin_probation(&self, resident: &mut Resident, place: u64) {
+        resident.probation = true;
+        resident.place = place;
+        self.table.on_probation.fetch_add(1, Ordering::Relaxed);
+        self.unlink();
+    }
+
+    /// The probation is over, because of a call or because the code goes.
+    pub(crate) fn end_probation(&self, resident: &mut Resident) {
+        if std::mem::take(&mut resident.probation) {
+            self.table.on_probation.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Notes that the method is in use by this code of it.

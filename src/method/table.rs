@@ -1,6 +1,6 @@
 //! Key -> method, without locks for readers, and cell number -> method, for thunks.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::Key;
@@ -24,6 +24,8 @@ pub(crate) struct Table<K: Key> {
     map: Map<K, Weak<Method<K>>>,
     owners: Box<[OnceLock<Owners<K>>]>,
     next_id: AtomicU64,
+    /// Methods on probation. Counted here, as a call ends a probation without the ledger.
+    pub(super) on_probation: AtomicUsize,
     /// Methods whose canonical address was taken.
     for_good: Mutex<Vec<Arc<Method<K>>>>,
     cells: Cells,
@@ -39,6 +41,7 @@ impl<K: Key> Table<K> {
             map: Map::new(),
             owners: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             next_id: AtomicU64::new(0),
+            on_probation: AtomicUsize::new(0),
             for_good: Mutex::default(),
             cells: Cells::new(space, &*context)?,
             context,
@@ -162,6 +165,11 @@ impl<K: Key> Table<K> {
         let mut all = Vec::new();
         self.map.for_each(|method| all.extend(method.upgrade()));
         all
+    }
+
+    /// Methods with code that calls do not go to, unless one links it again.
+    pub(crate) fn on_probation(&self) -> usize {
+        self.on_probation.load(Ordering::Relaxed)
     }
 
     /// Methods that can be mentioned.

@@ -5,7 +5,7 @@
 
 mod room;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,8 +135,9 @@ pub(crate) struct Ledger<K: Key> {
     /// Methods with code. Keeps them alive.
     pub(crate) resident: HashMap<MethodId, Arc<Method<K>>>,
     policy: Box<dyn Policy>,
-    /// Unlinked, oldest first; those that were called meanwhile are linked again.
-    probation: VecDeque<MethodId>,
+    /// Unlinked, oldest first; those that were called meanwhile are linked again. What loses its code,
+    /// or is kept, is taken out at once.
+    probation: BTreeMap<u64, MethodId>,
     costs: HashMap<MethodId, Cost>,
     pub(crate) dead: Vec<Corpse<K>>,
     /// Retired and not yet freed.
@@ -173,7 +174,7 @@ impl<K: Key> Ledger<K> {
             generations: HashMap::new(),
             resident: HashMap::new(),
             policy,
-            probation: VecDeque::new(),
+            probation: BTreeMap::new(),
             costs: HashMap::new(),
             dead: Vec::new(),
             retired: Charge::default(),
@@ -403,6 +404,10 @@ impl<K: Key> Ledger<K> {
             if resident.probation {
                 relink(method, resident);
             }
+            if std::mem::take(&mut resident.relinked) {
+                self.probation.remove(&resident.place);
+                self.counters.relinks += 1;
+            }
             let generation = resident.generation;
             drop(state);
             self.count_kept(generation);
@@ -429,9 +434,13 @@ impl<K: Key> Ledger<K> {
             state.version += 1;
             self.counters.invalidations += 1;
         }
-        let Some(resident) = state.resident.take() else {
+        let Some(mut resident) = state.resident.take() else {
             return false;
         };
+        if resident.probation || resident.relinked {
+            self.probation.remove(&resident.place);
+        }
+        method.end_probation(&mut resident);
         method.unlink();
         drop(state);
         event!("unlinked", key = ?method.key, ?cause, generation = resident.generation);
@@ -491,16 +500,11 @@ impl<K: Key> Ledger<K> {
             .map(|b| b.region.density())
             .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
-
-    /// Methods linked, on probation (not called since).
-    pub(crate) fn on_probation(&self) -> usize {
-        self.probation.len()
-    }
 }
 
 /// Sends calls to code on probation again.
 pub(crate) fn relink<K: Key>(method: &Method<K>, resident: &mut Resident) {
-    resident.probation = false;
+    method.end_probation(resident);
     resident.relinked = true;
     method.link(resident.entry);
 }

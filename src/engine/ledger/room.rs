@@ -43,7 +43,7 @@ impl<K: Key> Ledger<K> {
     /// Who is dropped next: the oldest on probation that nobody called, or else the policy's
     /// choice, without probation.
     fn next_victim(&mut self) -> Option<Arc<Method<K>>> {
-        while let Some(id) = self.probation.pop_front() {
+        while let Some((_, id)) = self.probation.pop_first() {
             match self.resident.get(&id).cloned() {
                 Some(method) if self.still_on_probation(&method) => return Some(method),
                 _ => {}
@@ -69,8 +69,6 @@ impl<K: Key> Ledger<K> {
         drop(state);
         if relinked {
             self.counters.relinks += 1;
-        }
-        if relinked && !method.is_kept() {
             self.policy.insert(method.id, self.costs[&method.id]);
             self.policy.hit(method.id);
         }
@@ -99,28 +97,28 @@ impl<K: Key> Ledger<K> {
     /// eighth of the methods, from the low-water mark on.
     fn fill_probation(&mut self, extra: (u64, u64)) {
         // Those that were called, or are gone, make place.
-        while let Some(id) = self.probation.front().copied() {
-            match self.resident.get(&id).cloned() {
+        while let Some((_, id)) = self.probation.first_key_value() {
+            match self.resident.get(id).cloned() {
                 Some(method) if self.still_on_probation(&method) => break,
-                _ => self.probation.pop_front(),
+                _ => self.probation.pop_first(),
             };
         }
         let room = self.resident.len() / 8;
         while self.probation.len() < room && self.is_above(self.limits.low, extra) {
             let Some(method) = self.choose() else { return };
             self.policy.remove(method.id);
+            let place = self.counters.probations;
             if let Some(resident) = &mut method.lock().resident {
-                resident.probation = true;
-                method.unlink();
+                method.begin_probation(resident, place);
             }
             self.counters.probations += 1;
-            self.probation.push_back(method.id);
+            self.probation.insert(place, method.id);
         }
     }
 
     /// Links everything on probation again.
     pub(crate) fn end_probation(&mut self) {
-        for id in &self.probation {
+        for id in self.probation.values() {
             if let Some(method) = self.resident.get(id)
                 && let Some(resident) = &mut method.lock().resident
                 && resident.probation

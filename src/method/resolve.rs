@@ -10,6 +10,7 @@
 //! One file per processor would be the rule; this one holds the little that is not portable.
 
 use std::arch::global_asm;
+use std::arch::x86_64::CpuidResult;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -47,14 +48,22 @@ impl ResolveContext {
 fn xsave_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {
-        let features = std::arch::x86_64::__cpuid(1).ecx;
+        let features = cpuid(1).ecx;
         if features & 1 << 27 == 0 {
             return 0; // no OSXSAVE
         }
         // Leaf 13: bytes for all that the system has enabled in XCR0.
-        let size = std::arch::x86_64::__cpuid_count(13, 0).ebx as usize;
+        let size = cpuid(13).ebx as usize;
         size.next_multiple_of(64)
     })
+}
+
+fn cpuid(leaf: u32) -> CpuidResult {
+    #[allow(unused_unsafe, reason = "safe to call in newer compilers than we ask for")]
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe {
+        std::arch::x86_64::__cpuid_count(leaf, 0)
+    }
 }
 
 /// The address that the stub jumps to, with the context in r11 and the number on the stack.

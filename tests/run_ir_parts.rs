@@ -51,3 +51,5 @@ mod thread_locals;
 mod threads;
 #[path = "../examples/run_ir/timers.rs"]
 mod timers;
+#[path = "../examples/run_ir/waiting.rs"]
+mod waiting;

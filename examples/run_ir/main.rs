@@ -18,6 +18,7 @@
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
+//! - [`waiting`] unpins threads while they wait in libc;
 //! - [`signals`] runs its signal handlers, where that can be done, with the help of [`stubs`];
 //! - [`instance`] is one run of the program, [`side_by_side`] has several at once, [`shared`] what these would share;
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
@@ -47,6 +48,7 @@ mod symbols;
 mod thread_locals;
 mod threads;
 mod timers;
+mod waiting;
 
 use crate::frontend::Source;
 use crate::options::{Options, USAGE};

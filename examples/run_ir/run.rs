@@ -65,7 +65,7 @@ fn live(
     cache: &Cache<Key>,
     (argc, argv): Arguments,
 ) -> Result<Infallible, BoxError> {
-    let participant = cache.participant("the program");
+    let participant = threads::first(cache);
     // One guard for the whole run. The program's frames stand on it, and so do its exit handlers.
     let mut guard = participant.pin();
     place_globals(instance, cache, &mut guard)?;
@@ -140,6 +140,7 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     let mut builder = Cache::builder(ProgramFrontend(source.clone()))
         .name("run_ir")
         .release_context(ContextRelease::AtSealing)
+        .polls(true)
         .import(
             thread_locals::RUNTIME,
             thread_locals::address as extern "C" fn(u64) -> *mut u8 as *const (),

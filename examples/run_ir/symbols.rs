@@ -1,6 +1,6 @@
 //! Names that the program does not define: libc's, libm's, and what `run_ir` supplies in their place.
 
-use crate::{c11, process, threads, timers};
+use crate::{c11, process, threads, timers, waiting};
 use std::ffi::{CStr, CString, c_void};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -13,6 +13,7 @@ pub fn find(name: &str) -> Option<*const ()> {
         .or_else(|| threads::supplied(name))
         .or_else(|| c11::supplied(name))
         .or_else(|| timers::supplied(name))
+        .or_else(|| waiting::supplied(name))
         .or_else(|| library_symbol(name))
 }
 

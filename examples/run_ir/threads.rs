@@ -8,7 +8,7 @@ use crate::frontend::Key;
 use crate::instance::{self, Instance};
 use crate::process;
 use inkpot::{Cache, Guard, Participant};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
@@ -29,6 +29,8 @@ static CACHE: OnceLock<Cache<Key>> = OnceLock::new();
 static END: OnceLock<libc::pthread_key_t> = OnceLock::new();
 
 thread_local! {
+    /// The thread, as the cache knows it.
+    static PARTICIPANT: Cell<Option<&'static Participant>> = const { Cell::new(None) };
     /// What `__cxa_thread_atexit` registered, newest last. Never dropped: [`run_destructors`] empties it.
     static DESTRUCTORS: RefCell<std::mem::ManuallyDrop<Vec<(Destructor, usize)>>> =
         const { RefCell::new(std::mem::ManuallyDrop::new(Vec::new())) };
@@ -143,8 +145,26 @@ fn pin_for_life(instance: &'static Instance, counted: bool) {
         let participant: &Participant =
             Box::leak(Box::new(cache.participant("a thread of the program")));
         let pinned = (participant.pin(), participant);
+        PARTICIPANT.set(Some(participant));
         live(Some(pinned), counted.then_some(instance));
         instance.enter();
+    }
+}
+
+/// Makes the calling thread, which is an instance's first, a participant for as long as it lives.
+pub fn first(cache: &Cache<Key>) -> &'static Participant {
+    let participant: &Participant = Box::leak(Box::new(cache.participant("the program")));
+    PARTICIPANT.set(Some(participant));
+    participant
+}
+
+/// Runs `wait`, which may take long and does not call the program, with the thread unpinned.
+pub fn blocking<R>(wait: impl FnOnce() -> R) -> R {
+    match PARTICIPANT.try_with(Cell::get).ok().flatten() {
+        // SAFETY: the program's frames, and `run_ir`'s below them, keep nothing of the cache's off the stack; `wait`
+        // loads nothing of it, and returns or is unwound.
+        Some(participant) => unsafe { participant.blocking(wait) },
+        None => wait(),
     }
 }
 
@@ -230,10 +250,12 @@ unsafe extern "C-unwind" fn wait_and_end(instance: *mut c_void) -> *mut c_void {
 
 /// Where a thread goes whose instance has ended, while others go on.
 pub fn stay_for_ever() -> ! {
-    loop {
-        // SAFETY: no preconditions.
-        unsafe { libc::pause() };
-    }
+    blocking(|| {
+        loop {
+            // SAFETY: no preconditions.
+            unsafe { libc::pause() };
+        }
+    })
 }
 
 /// Runs the destructors of the calling thread's variables, those that they register too.

@@ -59,7 +59,10 @@ fn xsave_size() -> usize {
 }
 
 fn cpuid(leaf: u32) -> CpuidResult {
-    #[allow(unused_unsafe, reason = "safe to call in newer compilers than we ask for")]
+    #[allow(
+        unused_unsafe,
+        reason = "safe to call in newer compilers than we ask for"
+    )]
     // SAFETY: every x86-64 processor has the instruction.
     unsafe {
         std::arch::x86_64::__cpuid_count(leaf, 0)

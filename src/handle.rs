@@ -154,10 +154,73 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// method has code or not. A call of it costs one jump more than a call through the cell;
     /// without code it compiles first.
     ///
-    /// It does not pin: only a thread with a guard may call it, while it has it. Once taken, the
-    /// method's record stays until the cache ends; the statistics count these.
+    /// It does not pin: only a thread with a guard may call it, while it has it; for other threads
+    /// there is [`callback`](Handle::callback). Once taken, the method's record, its cell and its
+    /// thunk stay until [`release_address`](Handle::release_address), or until the cache ends; the
+    /// statistics count these.
     pub fn address(&self) -> *const () {
         self.method.take_address() as *const ()
+    }
+
+    /// Gives the canonical address back: the statistics no longer count it, and the method's record
+    /// may go, with cell and thunk, when nothing else mentions the method. Does nothing if it was
+    /// not taken. Taken again, it is the same only if the record was still there.
+    ///
+    /// # Safety
+    /// Whoever got the address has no use for it any more: from [`address`](Handle::address), or
+    /// from compiled code that takes it (in which it stays valid while that code lives, but not
+    /// where the code stored it). No thread calls it, or compares it, from now on.
+    pub unsafe fn release_address(&self) {
+        self.method.release_address();
+    }
+
+    /// An address for threads that are not registered: a host that calls back on threads of its
+    /// own. The same at every call, by the method's own prototype, whatever its arguments and
+    /// result; with a C convention, as all methods have.
+    ///
+    /// A call makes the thread a participant (named `callback thread`, once for each thread and
+    /// cache, until the thread ends), pins it, and unpins it when the method has returned; without
+    /// code it compiles first. On a thread that is pinned already it adds one pin to that. Panics,
+    /// exceptions and the end of the thread pass through it as through a function of C++, and unpin.
+    /// The callback stays valid, and keeps the method's record, until
+    /// [`release_callback`](Handle::release_callback), or until the cache ends; the statistics count
+    /// these.
+    ///
+    /// # Cost
+    /// The registers that a call may use are saved and restored twice: some 100 ns a call more than
+    /// by the canonical address, and some microseconds at the first on each thread.
+    ///
+    /// # Who calls it must know
+    /// - A cache does not end while a thread is inside by a callback, even if nobody has it any
+    ///   more. A call that *begins* when the last [`Cache`](crate::Cache), handle and participant
+    ///   are gone is a call of nothing.
+    /// - It must return on the thread and stack where it was called: a coroutine that is inside of
+    ///   one must not move to another thread.
+    /// - Who jumps out of it by `longjmp` leaves the thread pinned: on the thread's own stack until
+    ///   it next calls a callback, or one that it is still inside of returns; on another stack until
+    ///   the thread ends. (Stacks that a program cuts out of the thread's own must not be jumped
+    ///   out of, nor left for one at a higher address, in the middle of a callback.)
+    /// - It must not be called by an asynchronous signal handler.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSpace`] when there are no more (a million), [`Error::Memory`],
+    /// [`Error::Forked`].
+    pub fn callback(&self) -> Result<*const (), Error> {
+        let core = &self.life.core;
+        core.check_fork()?;
+        let address = core.table.take_callback(&self.method)?;
+        Ok(address as *const ())
+    }
+
+    /// Gives the callback back. Does nothing if none was taken. Another one of the method may
+    /// have another address.
+    ///
+    /// # Safety
+    /// No thread begins to call it from now on. Calls that have begun may go on.
+    pub unsafe fn release_callback(&self) {
+        if self.life.core.check_fork().is_ok() {
+            self.life.core.table.release_callback(&self.method);
+        }
     }
 }
 

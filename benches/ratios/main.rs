@@ -8,6 +8,7 @@
 
 mod batch;
 mod call;
+mod callback;
 mod context;
 mod measure;
 mod methods;
@@ -17,12 +18,13 @@ mod quantum;
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 6] = [
+const RATIOS: [(&str, fn()); 7] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
     ("call_resident", call::run),
     ("quantum", quantum::run),
+    ("callback", callback::run),
     ("context_release", context::run),
 ];
 

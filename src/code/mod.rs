@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! low                                                                              high
-//! | thunks r-x | cells rw- | text r-x ......... | constants r-- | unwind r-- | data rw- |
+//! | thunks r-x | cells rw- | text r-x .... | constants r-- | unwind r-- | data rw- | callbacks r-x |
 //! ```
 //!
 //! The whole span is below 2 GiB, so code reaches its constants, its cells and every thunk with
@@ -11,7 +11,7 @@
 //! beside constants, at the same distances in the backing file, so the kernel merges the
 //! mappings of neighbours and a million methods need a handful of them.
 //!
-//! Thunks, text, constants and unwind tables are pages of a memfd, mapped through a descriptor
+//! Thunks, callbacks, text, constants and unwind tables are pages of a memfd, mapped through a descriptor
 //! that was reopened read-only: the kernel refuses to make these mappings writable, for ever.
 //! They are filled through a second, writable mapping that lives only while a batch is linked.
 //! Cells and data are private anonymous memory, so that a forked child has its own.

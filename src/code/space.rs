@@ -24,15 +24,18 @@ pub(crate) enum Kind {
     Unwind,
     /// Mutable globals that a front end insisted on: readable and writable, private.
     Data,
+    /// Entries of methods for threads that are not registered: readable and executable.
+    Callbacks,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::Thunks,
     Kind::Cells,
     Kind::Text,
     Kind::Constants,
     Kind::Unwind,
     Kind::Data,
+    Kind::Callbacks,
 ];
 
 impl Kind {
@@ -45,6 +48,7 @@ impl Kind {
             Kind::Constants => (384 * MIB, 16 << 10),
             Kind::Unwind => (384 * MIB, 32 << 10),
             Kind::Data => (128 * MIB, 16 << 10),
+            Kind::Callbacks => (16 * MIB, 16 << 10),
         }
     }
 
@@ -100,7 +104,7 @@ pub(crate) struct Occupancy {
 
 /// All the executable memory of a cache.
 pub(crate) struct CodeSpace {
-    stripes: [Stripe; 6],
+    stripes: [Stripe; 7],
     /// What new runs are backed by.
     backing: Mutex<Backings>,
     /// Keep released slots out of use for a while, so that a late call meets PROT_NONE.
@@ -114,7 +118,7 @@ pub(crate) struct CodeSpace {
 struct Backings {
     /// `None` after a fork, until the next run needs one.
     current: Option<Arc<Backing>>,
-    /// Thunks have a file of their own: they are never released, and would keep a file that is
+    /// Thunks and callbacks have a file of their own: they are never released, and would keep a file that is
     /// shared with a child, and all that was ever in it.
     thunks: Option<Arc<Backing>>,
     /// Files shared with forked children, until their last run is released.
@@ -258,7 +262,7 @@ impl CodeSpace {
             Some(b) => b.clone(),
             None => self.current_backing(kind)?,
         };
-        let executable = matches!(kind, Kind::Thunks | Kind::Text);
+        let executable = matches!(kind, Kind::Thunks | Kind::Callbacks | Kind::Text);
         // SAFETY: as above.
         unsafe { backing.map_sealed(address, address - self.reservation.base(), len, executable)? };
         Ok(Some(backing))
@@ -267,7 +271,7 @@ impl CodeSpace {
     fn current_backing(&self, kind: Kind) -> std::io::Result<Arc<Backing>> {
         let mut backings = lock(&self.backing);
         let backing = match kind {
-            Kind::Thunks => &mut backings.thunks,
+            Kind::Thunks | Kind::Callbacks => &mut backings.thunks,
             _ => &mut backings.current,
         };
         if backing.is_none() {
@@ -351,9 +355,9 @@ impl CodeSpace {
     }
 
     fn free_slots(&self, kind: Kind, first: usize, n: usize) {
-        // Chunks of cells and thunks are released only when nobody has seen them, and must be
+        // Chunks of cells, thunks and callbacks are released only when nobody has seen them, and must be
         // taken again in order.
-        let never_seen = matches!(kind, Kind::Cells | Kind::Thunks);
+        let never_seen = matches!(kind, Kind::Cells | Kind::Thunks | Kind::Callbacks);
         let Some(quarantine) = self.quarantine.as_ref().filter(|_| !never_seen) else {
             return lock(&self.stripe(kind).slots).give_back(first, n);
         };

@@ -9,7 +9,7 @@ use super::exit;
 use super::ledger::{Cause, relink};
 use crate::compile::on_a_worker;
 use crate::error::Error;
-use crate::method::{Key, Method, POLL, Phase, ResolveContext};
+use crate::method::{Key, Method, POLL, Phase, ResolveContext, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
 
 /// Compilations that may be in vain, because the method was invalidated meanwhile, before a
@@ -230,16 +230,4 @@ unsafe extern "C" fn fail_by_default() {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
     std::process::abort();
-}
-
-mod errno {
-    pub(super) fn get() -> i32 {
-        // SAFETY: the location is this thread's own, always valid.
-        unsafe { *libc::__errno_location() }
-    }
-
-    pub(super) fn set(value: i32) {
-        // SAFETY: as above.
-        unsafe { *libc::__errno_location() = value };
-    }
 }

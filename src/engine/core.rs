@@ -15,7 +15,7 @@ use crate::config::{Config, Reclaimer};
 use crate::error::{Error, MapStep};
 use crate::evict::Policy;
 use crate::generation::{Context, Open, Pool};
-use crate::method::{Key, ResolveContext, Table};
+use crate::method::{CALLBACK_BYTES, Key, ResolveContext, Table};
 use crate::reclaim::{Domain, Holds};
 
 /// The engine of a cache. It ends (and with it all code) when neither a handle nor a participant
@@ -92,7 +92,7 @@ impl<K: Key> Core<K> {
         let context = ResolveContext::new(ask::resolve_call::<K>);
         let domain = Arc::new(Domain::new(Holds::new(&space)));
         let core = Arc::new(Self {
-            table: Arc::new(Table::new(space.clone(), context)?),
+            table: Arc::new(Table::new(space.clone(), context, domain.clone())?),
             queue: Queue::new(),
             ledger: Mutex::new(Ledger::new(limits, policy)),
             reclaim: Mutex::new(Reclaim::new(&domain)),
@@ -131,9 +131,10 @@ impl<K: Key> Core<K> {
         stress.evict_every != 0 || stress.invalidate_every != 0 || stress.recycle_every != 0
     }
 
-    /// Bytes that the records of all methods take.
+    /// Bytes that the records of all methods take, and what was given out of them.
     pub(crate) fn bookkeeping(&self) -> u64 {
         self.table.len() as u64 * bookkeeping_per_method::<K>()
+            + self.table.callbacks() as u64 * CALLBACK_BYTES
     }
 
     /// A context with the prelude, ready or made now.
@@ -156,10 +157,17 @@ impl<K: Key> Drop for Core<K> {
     }
 }
 
-/// The public side's hold on the engine. When the last of these goes, the threads are stopped.
+/// The public side's hold on the engine.
 pub(crate) struct Life<K: Key> {
     pub(crate) core: Arc<Core<K>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Arc<Threads<K>>,
+}
+
+/// What keeps the engine running: the public side, and threads that are inside by a callback. When
+/// the last of these goes, the cache's threads are stopped.
+struct Threads<K: Key> {
+    core: Arc<Core<K>>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<K: Key> Life<K> {
@@ -173,9 +181,15 @@ impl<K: Key> Life<K> {
         while core.pool.wants_more() {
             core.pool.put(core.backend.open()?);
         }
+        let threads = Arc::new(Threads {
+            core: core.clone(),
+            handles: Mutex::default(),
+        });
+        let running: Arc<dyn Any + Send + Sync> = threads.clone();
+        core.domain.set_keep(Arc::downgrade(&running));
         let life = Arc::new(Self {
             core: core.clone(),
-            threads: Mutex::default(),
+            threads,
         });
         fork::register(&core);
         exit::register(&core);
@@ -208,7 +222,7 @@ impl<K: Key> Life<K> {
             run();
         });
         let thread = thread.map_err(|e| Error::map(MapStep::Thread, 0, e))?;
-        lock(&self.threads).push(thread);
+        lock(&self.threads.handles).push(thread);
         Ok(())
     }
 
@@ -220,8 +234,16 @@ impl<K: Key> Life<K> {
 
 impl<K: Key> Drop for Life<K> {
     fn drop(&mut self) {
+        if !self.core.forked.load(Ordering::Relaxed) {
+            drop(self.core.domain.close());
+        }
+    }
+}
+
+impl<K: Key> Drop for Threads<K> {
+    fn drop(&mut self) {
         let threads = std::mem::take(
-            self.threads
+            self.handles
                 .get_mut()
                 .unwrap_or_else(PoisonError::into_inner),
         );

@@ -357,7 +357,7 @@ impl<K: Key> Core<K> {
             guarded(&mut || drop(body.take()));
         }
         guarded(&mut || ledger.resident.clear());
-        guarded(&mut || self.table.release_addresses());
+        guarded(&mut || self.table.release_all());
     }
 }
 

@@ -1,12 +1,15 @@
 //! Methods: a key, a cell that every caller goes through, and what is known of the code.
 
+mod callback;
 mod cells;
 mod entry;
+pub(crate) mod errno;
 mod map;
 mod record;
 mod resolve;
 mod table;
 
+pub(crate) use callback::CALLBACK_BYTES;
 pub(crate) use cells::{CellWord, POLL};
 pub use entry::{Entry, MethodType};
 pub(crate) use record::{Method, Phase, Resident, State};

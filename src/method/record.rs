@@ -24,7 +24,7 @@ pub(crate) struct Method<K: Key> {
     waiting: AtomicU32,
     /// `keep`s. Changed under the ledger's lock only.
     keeps: AtomicU32,
-    /// Its canonical address was given out: the record stays for good.
+    /// Its canonical address is given out: the record stays. Changed under the table's lock.
     address_taken: AtomicBool,
     pub(super) table: Arc<Table<K>>,
 }
@@ -210,13 +210,22 @@ impl<K: Key> Method<K> {
         self.keeps.load(Ordering::Relaxed) != 0
     }
 
-    /// The canonical address. From the first call on the record, its cell and its thunk stay for
-    /// as long as the cache.
+    /// The canonical address. From the first call on the record, its cell and its thunk stay until
+    /// [`Method::release_address`], or for as long as the cache.
     pub(crate) fn take_address(self: &Arc<Self>) -> usize {
-        if !self.address_taken.swap(true, Ordering::AcqRel) {
-            Table::hold_for_good(self.clone());
+        if !self.address_taken.load(Ordering::Acquire) {
+            self.table.hold(self);
         }
         self.table.cells().canonical(self.cell)
+    }
+
+    /// Nobody uses the canonical address any more.
+    pub(crate) fn release_address(&self) {
+        self.table.let_go(self);
+    }
+
+    pub(super) fn note_address_taken(&self, taken: bool) {
+        self.address_taken.store(taken, Ordering::Release);
     }
 
     /// The key as messages show it.

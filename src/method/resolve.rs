@@ -48,9 +48,8 @@ impl ResolveContext {
 fn xsave_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {
-        let features = cpuid(1).ecx;
-        if features & 1 << 27 == 0 {
-            return 0; // no OSXSAVE
+        if !has_xsave() {
+            return 0;
         }
         // Leaf 13: bytes for all that the system has enabled in XCR0.
         let size = cpuid(13).ebx as usize;
@@ -67,6 +66,11 @@ fn cpuid(leaf: u32) -> CpuidResult {
     unsafe {
         std::arch::x86_64::__cpuid_count(leaf, 0)
     }
+}
+
+/// Whether the system has XSAVE enabled (OSXSAVE).
+pub(super) fn has_xsave() -> bool {
+    cpuid(1).ecx & 1 << 27 != 0
 }
 
 /// The address that the stub jumps to, with the context in r11 and the number on the stack.

@@ -1,9 +1,11 @@
 //! Key -> method, without locks for readers, and cell number -> method, for thunks.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::Key;
+use super::callback::Callbacks;
 use super::cells::Cells;
 use super::map::Map;
 use super::record::Method;
@@ -11,6 +13,7 @@ use super::resolve::ResolveContext;
 use crate::code::CodeSpace;
 use crate::error::Error;
 use crate::evict::MethodId;
+use crate::reclaim::Domain;
 
 /// Numbers that one chunk of [`Table::owners`] covers, and the chunks that cover all numbers.
 const CHUNK: usize = 4096;
@@ -26,23 +29,39 @@ pub(crate) struct Table<K: Key> {
     next_id: AtomicU64,
     /// Methods on probation. Counted here, as a call ends a probation without the ledger.
     pub(super) on_probation: AtomicUsize,
-    /// Methods whose canonical address was taken.
-    for_good: Mutex<Vec<Arc<Method<K>>>>,
+    given_out: Mutex<GivenOut<K>>,
     cells: Cells,
+    callbacks: Callbacks,
     context: Box<ResolveContext>,
     /// This process is a forked child: locks may be held by threads that it does not have.
     abandoned: AtomicBool,
 }
 
+/// Methods that stay until what was given out is given back.
+struct GivenOut<K: Key> {
+    /// By canonical address.
+    addresses: HashMap<MethodId, Arc<Method<K>>>,
+    /// By callback, of this number.
+    callbacks: HashMap<MethodId, (u32, Arc<Method<K>>)>,
+}
+
 impl<K: Key> Table<K> {
-    pub(crate) fn new(space: Arc<CodeSpace>, context: ResolveContext) -> Result<Self, Error> {
+    pub(crate) fn new(
+        space: Arc<CodeSpace>,
+        context: ResolveContext,
+        domain: Arc<Domain>,
+    ) -> Result<Self, Error> {
         let context = Box::new(context);
         Ok(Self {
             map: Map::new(),
             owners: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             next_id: AtomicU64::new(0),
             on_probation: AtomicUsize::new(0),
-            for_good: Mutex::default(),
+            given_out: Mutex::new(GivenOut {
+                addresses: HashMap::new(),
+                callbacks: HashMap::new(),
+            }),
+            callbacks: Callbacks::new(space.clone(), domain),
             cells: Cells::new(space, &*context)?,
             context,
             abandoned: AtomicBool::new(false),
@@ -132,32 +151,75 @@ impl<K: Key> Table<K> {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn hold_for_good(method: Arc<Method<K>>) {
-        if method.table.abandoned.load(Ordering::Relaxed) {
-            std::mem::forget(method);
+    fn given_out(&self) -> MutexGuard<'_, GivenOut<K>> {
+        self.given_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a method because its canonical address is given out.
+    pub(super) fn hold(&self, method: &Arc<Method<K>>) {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return std::mem::forget(method.clone());
+        }
+        let mut given_out = self.given_out();
+        given_out.addresses.insert(method.id, method.clone());
+        method.note_address_taken(true);
+    }
+
+    /// Ends what `hold` began. The caller has the method.
+    pub(super) fn let_go(&self, method: &Method<K>) {
+        if self.abandoned.load(Ordering::Relaxed) {
             return;
         }
-        let table = method.table.clone();
-        table
-            .for_good
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(method);
-    }
-
-    /// Methods whose canonical address was taken.
-    pub(crate) fn addresses_taken(&self) -> usize {
-        self.for_good
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-    }
-
-    /// Lets go of methods held for good: they refer to the table, which would never end.
-    pub(crate) fn release_addresses(&self) {
-        let held =
-            std::mem::take(&mut *self.for_good.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut given_out = self.given_out();
+        method.note_address_taken(false);
+        let held = given_out.addresses.remove(&method.id);
+        drop(given_out);
         drop(held);
+    }
+
+    /// The address of a method's callback, which keeps the method.
+    pub(crate) fn take_callback(&self, method: &Arc<Method<K>>) -> Result<usize, Error> {
+        let mut given_out = self.given_out();
+        let number = match given_out.callbacks.get(&method.id) {
+            Some(&(number, _)) => number,
+            None => {
+                let target = self.cells.canonical(method.cell);
+                let number = self.callbacks.allocate(target)?;
+                let held = (number, method.clone());
+                given_out.callbacks.insert(method.id, held);
+                number
+            }
+        };
+        Ok(self.callbacks.address(number))
+    }
+
+    /// Ends what `take_callback` began. The caller has the method.
+    pub(crate) fn release_callback(&self, method: &Method<K>) {
+        let held = self.given_out().callbacks.remove(&method.id);
+        if let Some((number, _method)) = held {
+            self.callbacks.give_back(number);
+        }
+    }
+
+    /// Methods whose canonical address is given out.
+    pub(crate) fn addresses_taken(&self) -> usize {
+        self.given_out().addresses.len()
+    }
+
+    /// Callbacks that are given out.
+    pub(crate) fn callbacks(&self) -> usize {
+        self.callbacks.taken()
+    }
+
+    /// Lets go of all that was given out: methods refer to the table, which would never end.
+    pub(crate) fn release_all(&self) {
+        let mut given_out = self.given_out();
+        let addresses = std::mem::take(&mut given_out.addresses);
+        let callbacks = std::mem::take(&mut given_out.callbacks);
+        drop(given_out);
+        drop((addresses, callbacks));
     }
 
     /// All methods, as they are at some time during the call.

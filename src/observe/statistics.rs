@@ -88,8 +88,10 @@ pub struct Statistics {
     pub methods_on_probation: u64,
     /// Methods that stay, in the order in which they were compiled; twice if they were invalidated.
     pub methods_staying: Vec<Staying>,
-    /// Methods whose canonical address was taken.
+    /// Methods whose canonical address was taken, and not given back.
     pub addresses_taken: u64,
+    /// Methods whose callback was taken, and not given back.
+    pub callbacks: u64,
     /// Requests that wait for a compile worker.
     pub queued: u64,
 
@@ -298,6 +300,7 @@ impl Statistics {
         self.left_to_children = core.space.left_to_children();
         self.methods_known = core.table.len() as u64;
         self.addresses_taken = core.table.addresses_taken() as u64;
+        self.callbacks = core.table.callbacks() as u64;
         self.queued = core.queue.len() as u64;
     }
 

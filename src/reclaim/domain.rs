@@ -10,6 +10,7 @@ use crossbeam_epoch::Collector;
 use super::holds::{Hold, Holds};
 use super::record::{Record, thread_id};
 use super::safepoint;
+use super::visit::Visitors;
 
 /// Times of past ticks that are remembered, to tell the age of a pin.
 const REMEMBERED: usize = 4096;
@@ -20,6 +21,7 @@ pub(crate) struct Domain {
     tick: CacheLine<AtomicU64>,
     pub(super) collector: Collector,
     members: Mutex<Members>,
+    pub(super) visitors: Visitors,
     ticks: Mutex<VecDeque<Instant>>,
     holds: Holds,
     leases: Mutex<Leases>,
@@ -62,6 +64,7 @@ impl Domain {
             tick: CacheLine(AtomicU64::new(1)),
             collector: Collector::new(),
             members: Mutex::default(),
+            visitors: Visitors::default(),
             leases: Mutex::default(),
             ticks: Mutex::new(VecDeque::from([Instant::now()])),
         }
@@ -107,6 +110,7 @@ impl Domain {
             hits,
             misses,
         } = &mut *members;
+        let mut kept = Vec::new();
         records.retain(|record| {
             let dead = record.thread_is_gone();
             if dead {
@@ -116,9 +120,13 @@ impl Domain {
                 // SAFETY: its thread has ended, so this is the only access to the record's
                 // owner part; `thread_is_gone` says true to one caller only.
                 unsafe { record.give_up(&self.holds) };
+                kept.extend(self.visitors.bury(record));
             }
             !dead
         });
+        drop(members);
+        // It may be the last hold on a cache.
+        drop(kept);
     }
 
     /// Hits and misses of all participants there ever were.
@@ -218,7 +226,12 @@ impl Domain {
 
     /// Holds the list of members still while the process forks.
     pub(crate) fn hold_for_fork(&self) -> impl Sized + '_ {
-        (lock(&self.members), lock(&self.ticks), lock(&self.leases))
+        (
+            lock(&self.members),
+            lock(&self.ticks),
+            lock(&self.leases),
+            self.visitors.hold_for_fork(),
+        )
     }
 }
 

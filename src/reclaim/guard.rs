@@ -138,6 +138,10 @@ impl Guard<'_> {
         }
     }
 
+    pub(super) fn record(&self) -> &Record {
+        self.record
+    }
+
     #[inline(always)]
     pub(crate) fn domain(&self) -> *const Domain {
         self.domain

@@ -52,6 +52,10 @@
 //! participant's drop: the borrow checker knows that no entry is left. A *participant* that was
 //! leaked by a thread which then ended is found by the reclaimer: each record holds a robust
 //! mutex locked by its thread, and the kernel marks that when the thread is gone.
+//!
+//! # Threads that never registered
+//!
+//! A call by a callback pins its thread by itself: see [`visit`].
 
 mod domain;
 mod guard;
@@ -63,6 +67,7 @@ mod record;
 mod safepoint;
 mod scan;
 mod stack;
+mod visit;
 mod x86_64;
 
 pub(crate) use domain::Domain;
@@ -73,3 +78,4 @@ pub use participant::Participant;
 pub(crate) use reclaimer::{Grace, Reclaimer};
 pub use safepoint::safepoint_of_thread;
 pub use stack::StackHold;
+pub(crate) use visit::{Visit, begin, end, give_up};

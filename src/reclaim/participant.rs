@@ -10,6 +10,7 @@ use super::guard::Guard;
 use super::record::{Kept, Record};
 use super::safepoint;
 use super::stack::{Stack, StackHold, from_range};
+use super::visit::give_up;
 
 /// A thread that may run methods: made by [`Cache::participant`](crate::Cache::participant),
 /// once per thread, and kept as long as the thread runs methods.
@@ -181,6 +182,10 @@ impl Participant {
         &self.domain
     }
 
+    pub(super) fn record(&self) -> Arc<Record> {
+        self.record.clone()
+    }
+
     /// Takes over holds of a stack that runs here from now on, until the next safepoint.
     pub(super) fn take_holds(&self, holds: &mut Vec<Kept>, left_by: *const Record) {
         assert!(
@@ -203,6 +208,10 @@ impl Participant {
 
 impl Drop for Participant {
     fn drop(&mut self) {
+        if self.record.lent.get() != 0 {
+            // It takes a guard that was leaked to come here.
+            give_up("a participant was dropped inside of a callback that counts on its pin");
+        }
         self.record.unlist();
         // SAFETY: on the owner's thread. Guards borrow the participant, so a pin that is still
         // counted belongs to a guard that was leaked, and its entries cannot be named any more.

@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(super) misses: AtomicU64,
     /// Guards alive. Owner part.
     pub(super) pins: Cell<usize>,
+    /// Of these, guards of callbacks. Owner part.
+    pub(super) lent: Cell<usize>,
     /// Safepoints so far, `blocking`s included: what an entry that is not on the stack does not
     /// outlive. Owner part.
     pub(super) quantum: Cell<u64>,
@@ -115,6 +117,7 @@ impl Record {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             pins: Cell::new(0),
+            lent: Cell::new(0),
             quantum: Cell::new(0),
             level: Cell::new(0),
             holding: AtomicBool::new(false),

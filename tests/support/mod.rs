@@ -190,6 +190,14 @@ pub struct Gate {
 }
 
 impl Gate {
+    pub const fn new() -> Self {
+        Self {
+            open: Mutex::new(false),
+            changed: Condvar::new(),
+            waiting: Mutex::new(0),
+        }
+    }
+
     pub fn wait(&self) {
         *self.waiting.lock().unwrap() += 1;
         let mut open = self.open.lock().unwrap();

@@ -57,6 +57,8 @@ impl<K: Key> Forks for Core<K> {
 
     fn in_child(&self) {
         self.forked.store(true, Ordering::Relaxed);
+        // Nobody reclaims here, so nobody would lower it.
+        self.table.cells().flag().store(0, Ordering::Relaxed);
         self.table.abandon();
     }
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use inkpot::{Backend, Batch, Cache, Callee, Error, Handle};
+use inkpot::{Backend, Batch, Cache, Callee, Error, Handle, Poll};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -30,6 +30,9 @@ pub enum How {
     Host,
     /// Calls `host` with `x` as the last thing that its code has: `host` must not return.
     Last,
+    /// As `Leaf`, once the word at `x` is not 0; until then it goes round, and polls if it is told
+    /// to.
+    Spin,
     /// Cannot be compiled: the backend says so of this method alone.
     Refuse,
     /// The backend gives the whole batch up.
@@ -274,7 +277,7 @@ impl Emitter {
         if let (How::CallAddress, Some(key)) = (code.how, code.callee()) {
             batch.takes_address(&key)?;
         }
-        let mut body = Body::of(&code, callee.as_ref());
+        let mut body = Body::of(&code, callee.as_ref(), batch.poll());
         body.bytes
             .resize(body.bytes.len() + usize::from(code.padding), 0xcc);
         let at = self.object.append_section_data(self.text, &body.bytes, 16);
@@ -373,7 +376,7 @@ struct Body {
 }
 
 impl Body {
-    fn of(code: &Code, callee: Option<&Callee>) -> Self {
+    fn of(code: &Code, callee: Option<&Callee>, poll: Option<Poll>) -> Self {
         const MOV_RAX_RIP: [u8; 3] = [0x48, 0x8b, 0x05];
         const LEA_RAX_RIP: [u8; 3] = [0x48, 0x8d, 0x05];
         const CALL_RAX: [u8; 2] = [0xff, 0xd0];
@@ -415,11 +418,31 @@ impl Body {
                 body.enter().push(&[0xff, 0x15]); // call [rip + its GOT slot]
                 body.refer("host".to_owned(), elf::R_X86_64_GOTPCREL);
             }
+            How::Spin => match poll {
+                Some(poll) => body.spin_and_poll(poll, n),
+                None => {
+                    body.push(&[0x48, 0x83, 0x3f, 0]); // cmp qword [rdi], 0
+                    body.push(&[0x74, -6i8 as u8]); // je to the beginning
+                    body.push(&[0x48, 0x8d, 0x87]).push(&n).push(&[0xc3]);
+                }
+            },
             _ => {
                 body.push(&[0x48, 0x8d, 0x87]).push(&n).push(&[0xc3]); // lea rax, [rdi + n]; ret
             }
         }
         body
+    }
+
+    fn spin_and_poll(&mut self, poll: Poll, n: [u8; 4]) {
+        self.push(&[0x8b, 0x05]); // mov eax, [rip + the flag]
+        self.refer(poll.flag, elf::R_X86_64_PC32);
+        self.push(&[0x85, 0xc0, 0x75, 14]); // test eax, eax; jne to the call
+        self.push(&[0x48, 0x83, 0x3f, 0]); // cmp qword [rdi], 0
+        self.push(&[0x74, -16i8 as u8]); // je to the beginning
+        self.push(&[0x48, 0x8d, 0x87]).push(&n).push(&[0xc3]); // lea rax, [rdi + n]; ret
+        self.push(&[0xe8]); // call
+        self.refer(poll.safepoint, elf::R_X86_64_PC32);
+        self.push(&[0xeb, -21i8 as u8]); // jmp to the cmp
     }
 
     fn push(&mut self, bytes: &[u8]) -> &mut Self {

@@ -25,6 +25,8 @@ mod load;
 mod normalise;
 #[path = "../examples/run_ir/options.rs"]
 mod options;
+#[path = "../examples/run_ir/prepare.rs"]
+mod prepare;
 #[path = "../examples/run_ir/process.rs"]
 mod process;
 #[path = "../examples/run_ir/program.rs"]
@@ -53,3 +55,5 @@ mod threads;
 mod timers;
 #[path = "../examples/run_ir/waiting.rs"]
 mod waiting;
+#[path = "../examples/run_ir/watch.rs"]
+mod watch;

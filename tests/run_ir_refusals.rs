@@ -64,6 +64,42 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["fork", "spawns"],
     ),
     (
+        "daemons",
+        "declare i32 @daemon(i32, i32)\ndeclare i32 @forkpty(ptr, ptr, ptr, ptr)
+         define i32 @hides() {\n %a = call i32 @daemon(i32 0, i32 0)\n ret i32 %a\n}
+         define i32 @types() {\n %a = call i32 @forkpty(ptr null, ptr null, ptr null, ptr null)\n ret i32 %a\n}",
+        &["daemon", "hides", "forkpty", "types"],
+    ),
+    (
+        "system_calls",
+        "declare i64 @syscall(i64, ...)
+         define i64 @forks() {\n %a = call i64 (i64, ...) @syscall(i64 57)\n ret i64 %a\n}
+         define i64 @clones() {\n %a = call i64 (i64, ...) @syscall(i64 56, i64 0, i64 0)\n ret i64 %a\n}
+         define i64 @asks() {\n %a = call i64 (i64, ...) @syscall(i64 39)\n ret i64 %a\n}",
+        &["child processes", "system call 57): forks", "threads (system call 56): clones"],
+    ),
+    (
+        "bad_assembly",
+        "define i32 @unknown() {\n call void asm sideeffect \"frobnicate $0\", \"r\"(i32 1)\n ret i32 0\n}",
+        &["inline assembly", "frobnicate", "unknown"],
+    ),
+    (
+        "bad_constraint",
+        "define i32 @unfit(i32 %x) {\n call void asm sideeffect \"nop $0\", \"i\"(i32 %x)\n ret i32 0\n}",
+        &["inline assembly", "unfit"],
+    ),
+    (
+        "bad_assembly_of_the_globals",
+        "@table = global ptr blockaddress(@mixed, %a)
+         define i32 @mixed(ptr %l) {\n store ptr %l, ptr @table\n call void asm sideeffect \"frobnicate\", \"\"()\n indirectbr ptr %l, [label %a]\na:\n ret i32 0\n}",
+        &["inline assembly", "frobnicate", "mixed"],
+    ),
+    (
+        "alignment",
+        "@huge = internal global i32 0, align 4194304\ndefine i32 @f() align 8388608 {\n %v = load volatile i32, ptr @huge\n ret i32 %v\n}",
+        &["alignment", "huge", "f"],
+    ),
+    (
         "signals",
         "declare ptr @sigset(i32, ptr)\ndefine void @handler(i32 %s) {\n ret void\n}
          define ptr @installs() {\n %a = call ptr @sigset(i32 2, ptr @handler)\n ret ptr %a\n}",

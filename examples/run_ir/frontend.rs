@@ -55,6 +55,8 @@ pub struct Source {
     imports: HashMap<String, usize>,
     /// What the host sees to.
     pub apart: Apart,
+    /// Functions with inline assembly.
+    pub assembly: Vec<String>,
     /// Whether `main` returns its exit code.
     pub main_returns: bool,
     instances: OnceLock<Vec<&'static Instance>>,
@@ -80,6 +82,7 @@ impl Source {
             thread_locals: program.apart.thread_locals.numbers().collect(),
             imports: imports(&program.apart.imports, side_by_side),
             apart: program.apart,
+            assembly: program.assembly,
             main_returns: program.main_returns,
             instances: OnceLock::new(),
             cache: OnceLock::new(),

@@ -226,6 +226,23 @@ impl<'m> Value<'m> {
         Value::new(unsafe { LLVMGetBasicBlockParent(LLVMGetInstructionParent(self.raw)) })
     }
 
+    /// Whether an instruction is inline assembly, and not just a barrier without any text.
+    pub fn is_assembly(self) -> bool {
+        use LLVMOpcode::{LLVMCall, LLVMCallBr, LLVMInvoke};
+        if !matches!(self.opcode(), Some(LLVMCall | LLVMInvoke | LLVMCallBr)) {
+            return false;
+        }
+        // SAFETY: a call; its text is asked for only if it is assembly.
+        unsafe {
+            let called = LLVMGetCalledValue(self.raw);
+            let mut length = 0;
+            if !LLVMIsAInlineAsm(called).is_null() {
+                LLVMGetInlineAsmAsmString(called, &mut length);
+            }
+            length > 0
+        }
+    }
+
     /// The name of the function that a call calls directly, empty otherwise.
     pub fn called_name(self) -> String {
         // SAFETY: asked of calls only.

@@ -10,6 +10,7 @@
 //! goes can give; so it is first taken apart into what lives as long as the program and what each function may keep
 //! for itself:
 //!
+//! - [`prepare`] does all of this, and [`watch`] sees to it that a damaged file is an error and no crash;
 //! - [`load`] reads and verifies the file, [`refuse`] says what cannot run, [`normalise`] brings the rest into form;
 //! - [`indirect`] has resolvers say, before anything else runs, which functions are meant;
 //! - [`sets`] joins the variables of sections that the program walks through;
@@ -33,6 +34,7 @@ mod lifecycle;
 mod load;
 mod normalise;
 mod options;
+mod prepare;
 mod process;
 mod program;
 mod reading;
@@ -49,10 +51,12 @@ mod thread_locals;
 mod threads;
 mod timers;
 mod waiting;
+mod watch;
 
 use crate::frontend::Source;
 use crate::options::{Options, USAGE};
-use crate::program::Program;
+use crate::prepare::Stop;
+use crate::refuse::Refusal;
 use std::process::exit;
 
 /// A mistake in the command or the file.
@@ -70,41 +74,31 @@ fn main() {
         eprintln!("run_ir: {mistake}\n{USAGE}");
         exit(MISTAKE)
     });
-    let program = prepare(&options);
+    let program = prepare::prepare(&options).unwrap_or_else(|reason| stop(&options, reason));
     if options.stats && !program.kept.is_empty() {
         let names = program.kept.join(", ");
         eprintln!("note: kept as long as the program, as their labels stand in its data: {names}");
     }
     let Err(error) = run::run(&Source::new(program, options.threads > 1), &options);
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        stop(&options, Stop::Refused(refusal.lines().collect()));
+    }
     eprintln!("run_ir: {error}");
     exit(1)
 }
 
-/// From the file to the pieces of the program; ends the process where there is nothing to run.
-fn prepare(options: &Options) -> Program {
-    let fail = |message: String| -> ! {
-        eprintln!("run_ir: {message}");
-        exit(MISTAKE)
-    };
-    for library in &options.libraries {
-        symbols::load(library).unwrap_or_else(|reason| fail(format!("--load {library}: {reason}")));
-    }
-    let module = load::load(&options.file).unwrap_or_else(|message| fail(message));
-    let mut reasons = refuse::check(&module)
-        .err()
-        .map_or_else(Vec::new, |refusal| refusal.lines().collect());
-    if options.threads > 1 {
-        reasons.extend(shared::between_instances(&module));
-    }
-    if !reasons.is_empty() {
-        eprintln!("run_ir: cannot run {}:", options.file.display());
-        for line in reasons {
-            eprintln!("  {line}");
+fn stop(options: &Options, stop: Stop) -> ! {
+    match stop {
+        Stop::Mistake(message) => {
+            eprintln!("run_ir: {message}");
+            exit(MISTAKE)
         }
-        exit(REFUSED);
+        Stop::Refused(reasons) => {
+            eprintln!("run_ir: cannot run {}:", options.file.display());
+            for line in reasons {
+                eprintln!("  {line}");
+            }
+            exit(REFUSED)
+        }
     }
-    load::fit_to_host(&module)
-        .and_then(|()| normalise::normalise(&module, options.opt > 0))
-        .and_then(|apart| program::take_apart(module, apart))
-        .unwrap_or_else(|message| fail(message))
 }

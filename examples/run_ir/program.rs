@@ -27,6 +27,8 @@ pub struct Program {
     pub methods: Vec<String>,
     /// Functions whose labels stand in the program's data: their code stands with the globals, and stays.
     pub kept: Vec<String>,
+    /// Functions with inline assembly, of which nobody knows yet whether it can be assembled.
+    pub assembly: Vec<String>,
     /// What the table of addresses holds, in its order: global variables, then the kept functions.
     pub table: Vec<String>,
     /// The globals, with the kept functions and [`GLOBALS`].
@@ -68,6 +70,7 @@ pub fn take_apart(module: Module<'_>, apart: Apart) -> Result<Program, String> {
         .map(Value::name)
         .filter(|name| !fates.kept.contains(name))
         .collect();
+    let assembly = with_assembly(&module);
     let lasting: Vec<_> = fates.lasting.iter().chain(&fates.kept).cloned().collect();
     let stashed = stash(&module, &lasting);
     let whole = split::bitcode(&module);
@@ -76,6 +79,7 @@ pub fn take_apart(module: Module<'_>, apart: Apart) -> Result<Program, String> {
         pieces: Pieces::new(whole, methods.clone(), fates.labelled),
         globals: globals_piece(&module, &lasting, &methods)?,
         kept: fates.kept.into_iter().collect(),
+        assembly,
         table: lasting,
         methods,
         main_returns,
@@ -90,6 +94,12 @@ fn main_returns(module: &Module<'_>) -> bool {
             LLVMGetTypeKind(LLVMGetReturnType(main.value_type())) != LLVMTypeKind::LLVMVoidTypeKind
         }
     })
+}
+
+fn with_assembly(module: &Module<'_>) -> Vec<String> {
+    let functions = ir::functions(module).into_iter();
+    let with = functions.filter(|function| function.instructions().any(Value::is_assembly));
+    with.map(Value::name).collect()
 }
 
 fn decide(module: &Module<'_>) -> Fates {

@@ -10,6 +10,7 @@ use crate::symbols;
 use inkwell::llvm_sys::LLVMOpcode;
 use inkwell::llvm_sys::core::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Calling conventions that are C's on this machine once caller and callee agree: C, fast, cold, System V.
 pub const LIKE_C: [u32; 4] = [0, 8, 9, 78];
@@ -81,6 +82,17 @@ impl Refusal {
             .insert(place.into());
     }
 
+    /// What LLVM says of the inline assembly in one of these functions.
+    pub fn of_assembly(said: &str, functions: &[&String]) -> Self {
+        let mut refusal = Refusal::default();
+        let mut lines = said.lines().map(str::trim);
+        let reason = lines.next().unwrap_or_default();
+        for function in functions {
+            refusal.add(format!("inline assembly ({reason})"), function.as_str());
+        }
+        refusal
+    }
+
     /// One line a reason.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.reasons.iter().map(|(reason, places)| {
@@ -92,6 +104,14 @@ impl Refusal {
         })
     }
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines().try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// Ok if the program can run.
 pub fn check(module: &Module<'_>) -> Result<(), Refusal> {

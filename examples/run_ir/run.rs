@@ -3,6 +3,7 @@
 use crate::frontend::{Key, Part, ProgramFrontend, Source};
 use crate::instance::Instance;
 use crate::options::{Options, PolicyName};
+use crate::refuse::Refusal;
 use crate::{process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
 use inkpot::{BoxError, Cache, ContextRelease, Error, Guard, OptLevel, Stress};
@@ -27,6 +28,7 @@ pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxErr
     let instance = |number| Instance::new(source, number, alone);
     let instances: Vec<_> = (0..options.threads).map(instance).collect();
     source.set_instances(instances.clone());
+    try_assembly(instances[0], &cache)?;
     let arguments = arguments(options);
     if alone {
         return live(instances[0], &cache, arguments);
@@ -180,6 +182,39 @@ fn place_globals(
     // SAFETY: it takes nothing and returns the table.
     unsafe { instance.set_addresses(entry.call()) };
     Ok(())
+}
+
+/// Compiles the functions with inline assembly: what is wrong in it shows only there, and a program is refused before
+/// it starts or not at all.
+fn try_assembly(instance: &Instance, cache: &Cache<Key>) -> Result<(), BoxError> {
+    let source = &instance.source;
+    if source.assembly.is_empty() {
+        return Ok(());
+    }
+    let participant = cache.participant("who looks at assembly");
+    let mut guard = participant.pin();
+    let key = |name: &str| source.key(instance.number, name);
+    let (methods, kept): (Vec<_>, Vec<_>) =
+        source.assembly.iter().partition(|name| key(name).is_some());
+    assembled(&kept, place_globals(instance, cache, &mut guard))?;
+    for name in methods {
+        if let Some(key) = key(name) {
+            // SAFETY: it is not called.
+            let method = unsafe { cache.method::<unsafe extern "C" fn()>(&key) }?;
+            assembled(&[name], method.get(&mut guard).map(drop))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a program for these functions, if no code could be generated for them.
+fn assembled(functions: &[&String], compiled: Result<(), Error>) -> Result<(), BoxError> {
+    compiled.map_err(|error| match &error {
+        Error::Codegen { message, .. } if !functions.is_empty() => {
+            Refusal::of_assembly(message, functions).into()
+        }
+        _ => error.into(),
+    })
 }
 
 unsafe extern "C" {

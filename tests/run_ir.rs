@@ -223,6 +223,11 @@ fn statistics() {
         "{tight}"
     );
     assert_eq!(tight["code_budget"], 1024, "{tight}");
+    let stressed = statistics("--stats --stress", "stressed");
+    for what in ["evictions", "invalidations"] {
+        assert!(stressed[what].as_u64() > Some(0), "{what}: {stressed}");
+    }
+    assert_eq!(free["invalidations"], 0, "{free}");
 }
 
 /// Functions whose labels outlive an activation stay, under any budget, and are named: by the cache, or, where labels

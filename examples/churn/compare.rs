@@ -27,7 +27,10 @@ fn run_one(options: &Options, which: Which) -> Fallible<Outcome> {
     let (samples, outcome) = follow(&mut child, &bar)?;
     let status = child.wait()?;
     bar.finish_and_clear();
-    if let Some(outcome) = outcome {
+    if let Some(mut outcome) = outcome {
+        // That results were wrong it has said, and ends with 1. All else went wrong at its end.
+        let as_said = status.success() || status.code() == Some(1) && outcome.wrong_results > 0;
+        outcome.died = (!as_said).then(|| format!("{status} at the end"));
         return Ok(outcome);
     }
     // It did not live to say how it went, but what it had said until then is known.

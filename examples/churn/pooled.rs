@@ -83,7 +83,7 @@ impl Pooled {
             builder = builder.release_context(ContextRelease::AtSealing);
         }
         if options.stress {
-            builder = builder.stress(Stress::a_lot());
+            builder = builder.stress(Stress::a_lot_with_invalidation());
         }
         Ok(Self {
             cache: builder.build()?,

@@ -161,7 +161,8 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
         builder = builder.code_budget(bytes);
     }
     if options.stress {
-        builder = builder.stress(Stress::a_lot());
+        // A function is the same when it is compiled again.
+        builder = builder.stress(Stress::a_lot_with_invalidation());
     }
     builder.build()
 }

@@ -91,9 +91,11 @@ pub(crate) struct Config {
     pub(crate) stall_after: Duration,
     pub(crate) stall_bytes: u64,
     pub(crate) on_stall: Option<OnStall>,
+    pub(crate) before_exit: Option<BeforeExit>,
 }
 
 type OnStall = Box<dyn Fn(&Stall) + Send + Sync>;
+type BeforeExit = Box<dyn Fn(i32) + Send + Sync>;
 
 impl Default for Config {
     fn default() -> Self {
@@ -120,6 +122,7 @@ impl Default for Config {
             stall_after: Duration::from_secs(10),
             stall_bytes: 256 << 20,
             on_stall: None,
+            before_exit: None,
         }
     }
 }
@@ -323,6 +326,15 @@ impl<K: Key> Builder<K> {
     /// statistics. Default: none.
     pub fn on_stall(mut self, listener: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
         self.config.on_stall = Some(Box::new(listener));
+        self
+    }
+
+    /// Is called once when the process exits (`main` returns, or something calls `exit`), with the
+    /// status, on the thread that exits, while methods can still be compiled: for exit handlers that
+    /// run methods. One of the embedder's own by `atexit` may run when the compile workers have
+    /// stopped. Not called in a forked child, nor where a compile worker exits. Default: none.
+    pub fn before_exit(mut self, listener: impl Fn(i32) + Send + Sync + 'static) -> Self {
+        self.config.before_exit = Some(Box::new(listener));
         self
     }
 

@@ -3,10 +3,12 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use inkpot::{Backend, Batch, Cache, Error};
+use support::child;
 use support::synthetic::{Code, How, Synthetic, method};
 
 /// One context's drop panics when this is set.
@@ -109,4 +111,38 @@ fn statistics_are_one_snapshot() {
         }
         over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Exit handlers may run methods that have no code, when the cache tells of the exit; and `exit` within them ends
+/// the process as it does natively.
+#[test]
+fn methods_are_compiled_before_the_exit() {
+    static CACHE: OnceLock<Cache<Code>> = OnceLock::new();
+    let soon = Duration::from_secs(20);
+    let ended = child::run("methods_are_compiled_before_the_exit", soon, || {
+        let cache = Cache::with_backend(Synthetic::default())
+            .before_exit(|status| {
+                let cache = CACHE.get().expect("set below");
+                let me = cache.participant("exits");
+                let mut guard = me.pin();
+                let late = method(cache, Code::new(30, How::Leaf));
+                let entry = late.get(&mut guard).expect("workers run");
+                // SAFETY: the type is right.
+                child::exit(unsafe { entry.call(i64::from(status)) } as i32)
+            })
+            .build()
+            .unwrap();
+        // What is compiled puts the cache's own handler on top again.
+        let me = cache.participant("test");
+        for n in 0..20 {
+            let leaf = method(&cache, Code::new(n, How::Leaf));
+            leaf.get(&mut me.pin()).unwrap();
+        }
+        drop(me);
+        assert!(CACHE.set(cache).is_ok());
+        child::exit(4);
+    });
+    if let Some(ended) = ended {
+        ended.expect_code(34);
+    }
 }

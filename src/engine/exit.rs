@@ -6,9 +6,13 @@
 //! was registered before that runs too late. So [`register`] comes after a first small compilation
 //! (the backend's, when it is made), and [`again`] puts the handler on top of what has come since,
 //! often at first and ever more seldom: each registration takes memory for good.
+//!
+//! What of the embedder's must still run methods at the exit of the process would come too late in a
+//! handler of its own: ours tells it before it stops the workers.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,12 +24,25 @@ use crate::method::Key;
 /// the very thread that exits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+unsafe extern "C" {
+    /// `atexit`, for a handler that is told the exit's status.
+    fn on_exit(handler: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+}
+
 /// A cache, to the handler.
 trait Stops: Send + Sync {
+    /// Everything still runs.
+    fn announce(&self, status: c_int);
     fn stop(&self);
 }
 
 impl<K: Key> Stops for Core<K> {
+    fn announce(&self, status: c_int) {
+        if let (Ok(()), Some(listener)) = (self.check_fork(), &self.config.before_exit) {
+            listener(status);
+        }
+    }
+
     fn stop(&self) {
         if self.check_fork().is_ok() {
             self.close();
@@ -86,8 +103,8 @@ pub(super) fn again() {
     // At first one for each thread that may call `exit` at the same time as another.
     let times = if n == 0 { 8 } else { usize::from(due) };
     for _ in 0..times {
-        // SAFETY: the handler is a function of this crate.
-        unsafe { libc::atexit(at_exit) };
+        // SAFETY: the handler is a function of this crate, and takes no argument.
+        unsafe { on_exit(at_exit, std::ptr::null_mut()) };
     }
 }
 
@@ -116,9 +133,9 @@ fn wait_for_threads(until: Instant) {
 ///
 /// Threads that call `exit` at the same time share out its handlers, and would run destructors of
 /// LLVM's while this one waits here: the first thread goes on, and the others no further.
-extern "C" fn at_exit() {
+extern "C" fn at_exit(status: c_int, _argument: *mut c_void) {
+    static ANNOUNCED: AtomicBool = AtomicBool::new(false);
     static SINCE: OnceLock<Instant> = OnceLock::new();
-    let since = SINCE.get_or_init(Instant::now);
     if on_a_worker() && !EXITS.replace(true) {
         THREADS.fetch_sub(1, Ordering::AcqRel);
     }
@@ -129,6 +146,11 @@ extern "C" fn at_exit() {
     let Some(known) = known() else { return };
     let caches: Vec<Arc<dyn Stops>> = known.iter().filter_map(Weak::upgrade).collect();
     drop(known);
+    // Once: what is told may itself call `exit`, which comes here again.
+    if !on_a_worker() && !ANNOUNCED.swap(true, Ordering::AcqRel) {
+        caches.iter().for_each(|cache| cache.announce(status));
+    }
+    let since = SINCE.get_or_init(Instant::now);
     caches.iter().for_each(|cache| cache.stop());
     wait_for_threads(*since + PATIENCE);
     // The process ends: there is no time to take caches apart, and no need.

@@ -213,6 +213,14 @@ impl<K: Key> Cache<K> {
         self.life.core.space.contains(address as u64)
     }
 
+    /// Asks all code that [polls](Builder::polls) to come to a poll soon, and to call
+    /// [`Builder::on_poll`]; or takes that back. Until it is taken back each poll calls it, on every
+    /// thread. Two instructions; it may be called in a signal handler.
+    pub fn ask_for_polls(&self, ask: bool) {
+        let cells = self.life.core.table.cells();
+        cells.ask(crate::method::ASKED_BY_EMBEDDER, ask);
+    }
+
     /// Everything a person needs to trust the promises. Takes the cache's lock for a moment.
     ///
     /// In a forked child it tells what was at the fork, and zero for what only the parent's threads

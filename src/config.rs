@@ -86,6 +86,7 @@ pub(crate) struct Config {
     pub(crate) reclaimer: Reclaimer,
     pub(crate) stress: Stress,
     pub(crate) polls: bool,
+    pub(crate) on_poll: Option<unsafe extern "C" fn()>,
     pub(crate) imports: HashMap<String, usize>,
     pub(crate) failure_entry: Option<usize>,
     pub(crate) stall_after: Duration,
@@ -117,6 +118,7 @@ impl Default for Config {
             reclaimer: Reclaimer::Thread,
             stress: Stress::default(),
             polls: false,
+            on_poll: None,
             imports: HashMap::new(),
             failure_entry: None,
             stall_after: Duration::from_secs(10),
@@ -282,6 +284,19 @@ impl<K: Key> Builder<K> {
     /// Backends other than LLVM's are told, and may poll: [`Batch::poll`](crate::Batch::poll).
     pub fn polls(mut self, polls: bool) -> Self {
         self.config.polls = polls;
+        self
+    }
+
+    /// What code calls at a [poll](Builder::polls) that was asked for, after its safepoint: to run
+    /// what a signal handler could not, to stop a thread, or to switch to another fibre. The
+    /// embedder asks by [`Cache::ask_for_polls`]; the reclaimer's own asking comes here too.
+    /// Default: none.
+    ///
+    /// It is called on the thread that polls, which is pinned, with frames of code below. It may
+    /// call methods. It returns, or leaves by `longjmp` to a frame of code or below; it must not
+    /// unwind.
+    pub fn on_poll(mut self, hook: unsafe extern "C" fn()) -> Self {
+        self.config.on_poll = Some(hook);
         self
     }
 

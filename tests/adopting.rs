@@ -53,7 +53,11 @@ impl Frontend for Instances {
     type Key = Key;
 
     fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
-        let text = if key.function == "counts" { COUNTS } else { OTHER };
+        let text = if key.function == "counts" {
+            COUNTS
+        } else {
+            OTHER
+        };
         let instance = key.instance;
         let callee = &mut |name: &str| {
             let function = "other";
@@ -61,7 +65,8 @@ impl Frontend for Instances {
         };
         let import = &mut |name: &str| (name == "variable").then(|| format!("{name}.{instance}"));
         let piece = bitcode(text)?;
-        unit.adopt_as(&piece, key.function, callee, import).map(drop)
+        unit.adopt_as(&piece, key.function, callee, import)
+            .map(drop)
     }
 
     fn resolve(&self, symbol: &str) -> Option<*const ()> {

@@ -460,3 +460,37 @@ fn a_front_end_cannot_name_them() {
         }
     }
 }
+
+/// What was asked to end the loop, and how often it was called.
+static ASKED: AtomicI64 = AtomicI64::new(0);
+static WORD: AtomicI64 = AtomicI64::new(0);
+
+unsafe extern "C" fn end_the_loop() {
+    ASKED.fetch_add(1, Ordering::SeqCst);
+    WORD.store(1, Ordering::SeqCst);
+}
+
+/// The only thing that can end the loop is what its own polls call.
+#[test]
+fn the_embedder_asks_and_is_called() {
+    let cache = Cache::with_backend(Synthetic::default())
+        .polls(true)
+        .on_poll(end_the_loop)
+        .build()
+        .unwrap();
+    let spin = synthetic::method(&cache, Code::new(5, How::Spin));
+    let me = cache.participant("spins");
+    let mut guard = me.pin();
+    let entry = spin.get(&mut guard).unwrap();
+    assert_eq!(ASKED.load(Ordering::SeqCst), 0, "nobody has asked");
+    cache.ask_for_polls(true);
+    let word = WORD.as_ptr() as i64;
+    // SAFETY: the method takes the address of a word.
+    assert_eq!(unsafe { entry.call(word) }, word + 5);
+    assert!(ASKED.load(Ordering::SeqCst) > 0);
+    cache.ask_for_polls(false);
+    let before = ASKED.load(Ordering::SeqCst);
+    // SAFETY: as above.
+    assert_eq!(unsafe { entry.call(word) }, word + 5);
+    assert_eq!(ASKED.load(Ordering::SeqCst), before, "nobody asks any more");
+}

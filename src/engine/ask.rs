@@ -194,6 +194,11 @@ pub(super) unsafe extern "C" fn resolve_call<K: Key>(
         // SAFETY: the code was called by `Entry::call`, by which the embedder promised that no entry
         // off the stack is used afterwards.
         unsafe { safepoint_of_thread() };
+        if let Some(hook) = core.config.on_poll {
+            // SAFETY: as the builder was told: it returns, or leaves by `longjmp`, over frames in
+            // which nothing waits to be dropped.
+            unsafe { hook() };
+        }
         errno::set(errno);
         return core.table.cells().poll_return();
     }

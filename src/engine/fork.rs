@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGu
 
 use super::core::{Core, lock};
 use super::exit;
-use crate::method::Key;
+use crate::method::{ASKED_BY_RECLAIMER, Key};
 
 /// Shared while linking and recycling, exclusive while the process forks.
 static FORKING: RwLock<()> = RwLock::new(());
@@ -58,7 +58,7 @@ impl<K: Key> Forks for Core<K> {
     fn in_child(&self) {
         self.forked.store(true, Ordering::Relaxed);
         // Nobody reclaims here, so nobody would lower it.
-        self.table.cells().flag().store(0, Ordering::Relaxed);
+        self.table.cells().ask(ASKED_BY_RECLAIMER, false);
         self.table.abandon();
     }
 }

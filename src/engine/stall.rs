@@ -1,12 +1,11 @@
 //! What keeps memory from coming back: it is asked for safepoints, seen, and named.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::Core;
 use super::recycle::Reclaim;
-use crate::method::Key;
+use crate::method::{ASKED_BY_RECLAIMER, Key};
 use crate::observe::{Stall, event};
 
 /// A grace period that is older is not just about to end: code is asked for safepoints.
@@ -26,10 +25,7 @@ impl<K: Key> Core<K> {
             // A hold goes at the holder's next safepoint.
             None => reclaim.held() > 0 && now,
         };
-        let flag = self.table.cells().flag();
-        if (flag.load(Ordering::Relaxed) != 0) != ask {
-            flag.store(u32::from(ask), Ordering::Relaxed);
-        }
+        self.table.cells().ask(ASKED_BY_RECLAIMER, ask);
     }
 
     /// A stall that has just begun, or has passed to another participant.

@@ -76,6 +76,9 @@ const RESOLVE: u64 = 6;
 const CHUNK: u64 = (64 << 10) / CELL;
 /// Numbers taken by the stub, and by what polls call.
 const FIRST: u32 = 4;
+/// Who asks code to come to polls: the reclaimer, for safepoints, and the embedder.
+pub(crate) const ASKED_BY_RECLAIMER: u32 = 1;
+pub(crate) const ASKED_BY_EMBEDDER: u32 = 2;
 /// The number that a poll hands to the resolver.
 pub(crate) const POLL: u32 = 2;
 /// Where that stands from the first thunk on, and how long it is up to the return.
@@ -167,8 +170,22 @@ impl Cells {
         unsafe { &*(self.word_address(number) as *const CellWord) }
     }
 
-    /// What polls in code look at: not 0 while the reclaimer asks for safepoints.
-    pub(crate) fn flag(&self) -> &AtomicU32 {
+    /// Raises the flag that polls in code look at, or lowers it, for one of those who ask: it stands
+    /// while anybody does. Two instructions, from any thread, and from a signal handler.
+    pub(crate) fn ask(&self, who: u32, ask: bool) {
+        let flag = self.flag();
+        if (flag.load(Ordering::Relaxed) & who != 0) == ask {
+            return;
+        }
+        // Sequentially consistent: whoever asks has said before what for.
+        if ask {
+            flag.fetch_or(who, Ordering::SeqCst);
+        } else {
+            flag.fetch_and(!who, Ordering::SeqCst);
+        }
+    }
+
+    fn flag(&self) -> &AtomicU32 {
         // SAFETY: the first cells were mapped by `new`, and are no cells, so the word is only ever
         // used as this flag; it stays mapped as long as the reservation, which `self` keeps.
         unsafe { &*(self.flag_address() as *const AtomicU32) }

@@ -10,7 +10,7 @@ mod resolve;
 mod table;
 
 pub(crate) use callback::CALLBACK_BYTES;
-pub(crate) use cells::{CellWord, POLL};
+pub(crate) use cells::{ASKED_BY_EMBEDDER, ASKED_BY_RECLAIMER, CellWord, POLL};
 pub use entry::{Entry, MethodType};
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::evict::Policy;
 use crate::handle::Handle;
 use crate::method::{Key, MethodType};
-use crate::observe::Statistics;
+use crate::observe::{Statistics, Symbol};
 use crate::reclaim::Participant;
 
 /// A cache of compiled methods.
@@ -219,6 +219,27 @@ impl<K: Key> Cache<K> {
     pub fn ask_for_polls(&self, ask: bool) {
         let cells = self.life.core.table.cells();
         cells.ask(crate::method::ASKED_BY_EMBEDDER, ask);
+    }
+
+    /// Where in which method's code an address lies, evicted code included until its memory is used
+    /// again (which a [quarantine](Builder::quarantine) puts off). `None` for addresses that are in
+    /// no method's code: thunks, constants, functions of the host.
+    ///
+    /// Of a return address ask for the byte before it: the call may be the method's last
+    /// instruction.
+    pub fn symbol_at(&self, address: *const ()) -> Option<Symbol> {
+        self.life.core.symbol_at(address as u64)
+    }
+
+    /// As [`Cache::symbol_at`], with the method's name in `buffer`, cut off where that ends. Takes no
+    /// lock and allocates nothing: it may be asked in the handler of a signal, whatever that
+    /// interrupted.
+    pub fn symbol_into<'b>(
+        &self,
+        address: *const (),
+        buffer: &'b mut [u8],
+    ) -> Option<Symbol<&'b str>> {
+        self.life.core.symbol_into(address as u64, buffer)
     }
 
     /// Everything a person needs to trust the promises. Takes the cache's lock for a moment.

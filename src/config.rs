@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::code::Quarantine;
 use crate::compile::llvm::Llvm;
 use crate::compile::{Backend, ErasedBackend, Frontend, OptLevel};
 use crate::error::Error;
@@ -42,8 +43,8 @@ pub struct Stress {
     pub invalidate_every: u32,
     /// Seal the open generations after every so many look-ups; 0 is never.
     pub recycle_every: u32,
-    /// Leave what was unmapped `PROT_NONE` for a while before its addresses are used again: a
-    /// late call is a crash, and not a call of something else.
+    /// A [quarantine](Builder::quarantine) of 4 MiB, if no other was asked for: a late call is a
+    /// crash, and not a call of something else.
     pub quarantine: bool,
 }
 
@@ -91,12 +92,26 @@ pub(crate) struct Config {
     pub(crate) failure_entry: Option<usize>,
     pub(crate) stall_after: Duration,
     pub(crate) stall_bytes: u64,
+    pub(crate) quarantine: Option<Quarantine>,
     pub(crate) on_stall: Option<OnStall>,
     pub(crate) before_exit: Option<BeforeExit>,
 }
 
+/// What `Stress` takes if nothing else was asked for.
+const STRESS_QUARANTINE: Quarantine = Quarantine {
+    bytes: 4 << 20,
+    time: Duration::MAX,
+};
+
 type OnStall = Box<dyn Fn(&Stall) + Send + Sync>;
 type BeforeExit = Box<dyn Fn(i32) + Send + Sync>;
+
+impl Config {
+    pub(crate) fn quarantine(&self) -> Option<Quarantine> {
+        let stress = self.stress.quarantine.then_some(STRESS_QUARANTINE);
+        self.quarantine.or(stress)
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {
@@ -123,6 +138,7 @@ impl Default for Config {
             failure_entry: None,
             stall_after: Duration::from_secs(10),
             stall_bytes: 256 << 20,
+            quarantine: None,
             on_stall: None,
             before_exit: None,
         }
@@ -350,6 +366,13 @@ impl<K: Key> Builder<K> {
     /// stopped. Not called in a forked child, nor where a compile worker exits. Default: none.
     pub fn before_exit(mut self, listener: impl Fn(i32) + Send + Sync + 'static) -> Self {
         self.config.before_exit = Some(Box::new(listener));
+        self
+    }
+
+    /// Keeps the addresses of code that has gone unused for a while, so that a call which comes too
+    /// late is a crash where it happens. Default: none.
+    pub fn quarantine(mut self, quarantine: Quarantine) -> Self {
+        self.config.quarantine = Some(quarantine);
         self
     }
 

@@ -18,12 +18,19 @@
 //!
 //! What is free is `PROT_NONE`, never a hole: no other `mmap` of the process can take it.
 
+pub(crate) mod alternate;
 mod backing;
+mod fault;
+mod quarantine;
 mod reservation;
 mod slots;
 mod space;
+mod symbols;
 
+pub use fault::install_fault_handler;
+pub use quarantine::Quarantine;
 pub(crate) use space::{CodeSpace, Kind, Run};
+pub(crate) use symbols::{Cause, Found, Named};
 
 /// The page size that this crate is built for (x86-64 has no other base size).
 pub(crate) const PAGE: u64 = 4096;

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::backing::Backing;
+use super::quarantine::{Freed, Quarantine, Ward};
 use super::reservation::Reservation;
 use super::slots::Slots;
+use super::symbols::{Listed, Symbols};
 use super::{PAGE, page_up};
 use crate::error::{Error, MapStep};
 
@@ -104,11 +106,12 @@ pub(crate) struct Occupancy {
 
 /// All the executable memory of a cache.
 pub(crate) struct CodeSpace {
-    stripes: [Stripe; 7],
+    stripes: [Stripe; KINDS.len()],
     /// What new runs are backed by.
     backing: Mutex<Backings>,
-    /// Keep released slots out of use for a while, so that a late call meets PROT_NONE.
-    quarantine: Option<Mutex<std::collections::VecDeque<(Kind, usize, usize)>>>,
+    /// What keeps released slots out of use for a while.
+    ward: Option<Ward>,
+    symbols: Listed,
     /// Tests set it: the next mappings are refused as if the kernel had.
     refuse: AtomicBool,
     reservation: Reservation,
@@ -118,18 +121,16 @@ pub(crate) struct CodeSpace {
 struct Backings {
     /// `None` after a fork, until the next run needs one.
     current: Option<Arc<Backing>>,
-    /// Thunks and callbacks have a file of their own: they are never released, and would keep a file that is
-    /// shared with a child, and all that was ever in it.
+    /// Thunks and callbacks have a file of their own: they are never released, and would keep a file
+    /// that is shared with a child, and all that was ever in it.
     thunks: Option<Arc<Backing>>,
     /// Files shared with forked children, until their last run is released.
     shared: Vec<std::sync::Weak<Backing>>,
 }
 
-/// Released slots that wait in quarantine, at most.
-const QUARANTINED: usize = 64;
-
 impl CodeSpace {
-    pub(crate) fn new(quarantine: bool) -> Result<Self, Error> {
+    /// Address space for the cache of this name.
+    pub(crate) fn new(owner: &str, quarantine: Option<Quarantine>) -> Result<Self, Error> {
         let len: u64 = KINDS.iter().map(|k| k.shape().0).sum();
         let reservation = Reservation::new(len)?;
         let backings = Backings {
@@ -138,7 +139,8 @@ impl CodeSpace {
             shared: Vec::new(),
         };
         let mut base = reservation.base();
-        let stripes = KINDS.map(|kind| {
+        let span = base..base + len;
+        let stripes: [Stripe; KINDS.len()] = KINDS.map(|kind| {
             let (len, slot) = kind.shape();
             let slots = Mutex::new(Slots::new((len / slot) as usize));
             base += len;
@@ -149,10 +151,15 @@ impl CodeSpace {
                 touched: AtomicU64::new(0),
             }
         });
+        let symbols = Symbols::new(owner, span, |kind| {
+            let stripe = &stripes[kind as usize];
+            (stripe.base, kind.shape().0, stripe.slot)
+        });
         Ok(Self {
+            symbols: Listed::new(symbols),
             stripes,
             backing: Mutex::new(backings),
-            quarantine: quarantine.then(Mutex::default),
+            ward: quarantine.map(Ward::new),
             refuse: AtomicBool::new(false),
             reservation,
         })
@@ -179,6 +186,11 @@ impl CodeSpace {
         (base..base + self.reservation.len()).contains(&address)
     }
 
+    /// The names of what is in it.
+    pub(crate) fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
     /// Bytes that slots for `bytes` take.
     pub(crate) fn slots_for(&self, kind: Kind, bytes: u64) -> u64 {
         bytes.next_multiple_of(self.stripe(kind).slot)
@@ -188,8 +200,10 @@ impl CodeSpace {
     pub(crate) fn take(&self, kind: Kind, bytes: u64) -> Result<Run, Error> {
         let stripe = self.stripe(kind);
         let n = bytes.div_ceil(stripe.slot).max(1) as usize;
+        self.let_go(self.ward.iter().flat_map(Ward::discharge));
         let mut first = lock(&stripe.slots).take(n);
-        if first.is_none() && self.empty_quarantine() {
+        if first.is_none() {
+            self.let_go(self.ward.iter().flat_map(Ward::clear));
             first = lock(&stripe.slots).take(n);
         }
         let Some(first) = first else {
@@ -349,41 +363,35 @@ impl CodeSpace {
             }
         }
         stripe.touched.fetch_sub(run.touched, Ordering::Relaxed);
-        let first = ((run.address - stripe.base) / stripe.slot) as usize;
-        self.free_slots(run.kind, first, (run.len / stripe.slot) as usize);
+        let freed = Freed {
+            kind: run.kind,
+            first: ((run.address - stripe.base) / stripe.slot) as usize,
+            n: (run.len / stripe.slot) as usize,
+            bytes: run.len,
+        };
+        self.symbols.unmapped(freed.kind, freed.first, freed.n);
+        // Chunks of cells, thunks and callbacks are released only when nobody has seen them, and
+        // must be taken again in order.
+        let never_seen = matches!(run.kind, Kind::Cells | Kind::Thunks | Kind::Callbacks);
+        match self.ward.as_ref().filter(|_| !never_seen) {
+            Some(ward) => self.let_go(ward.admit(freed)),
+            None => self.let_go([freed]),
+        }
         Ok(())
     }
 
-    fn free_slots(&self, kind: Kind, first: usize, n: usize) {
-        // Chunks of cells, thunks and callbacks are released only when nobody has seen them, and must be
-        // taken again in order.
-        let never_seen = matches!(kind, Kind::Cells | Kind::Thunks | Kind::Callbacks);
-        let Some(quarantine) = self.quarantine.as_ref().filter(|_| !never_seen) else {
-            return lock(&self.stripe(kind).slots).give_back(first, n);
-        };
-        let mut waiting = lock(quarantine);
-        waiting.push_back((kind, first, n));
-        let out = if waiting.len() > QUARANTINED {
-            waiting.pop_front()
-        } else {
-            None
-        };
-        drop(waiting);
-        if let Some((kind, first, n)) = out {
+    /// The addresses of these slots may be used again.
+    fn let_go(&self, all: impl IntoIterator<Item = Freed>) {
+        for Freed { kind, first, n, .. } in all {
+            self.symbols.discard(kind, first, n);
             lock(&self.stripe(kind).slots).give_back(first, n);
         }
     }
 
-    /// Frees what waits in quarantine; false if nothing did.
-    fn empty_quarantine(&self) -> bool {
-        let Some(quarantine) = &self.quarantine else {
-            return false;
-        };
-        let waiting = std::mem::take(&mut *lock(quarantine));
-        for &(kind, first, n) in &waiting {
-            lock(&self.stripe(kind).slots).give_back(first, n);
-        }
-        !waiting.is_empty()
+    /// Bytes of address space in quarantine.
+    pub(crate) fn quarantined(&self) -> u64 {
+        self.let_go(self.ward.iter().flat_map(Ward::discharge));
+        self.ward.as_ref().map_or(0, Ward::bytes)
     }
 
     /// Called in the parent after a fork: pages so far are shared with the child from now on.

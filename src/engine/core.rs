@@ -88,13 +88,13 @@ impl<K: Key> Core<K> {
             high: config.high,
             low: config.low,
         };
-        let space = Arc::new(CodeSpace::new(config.stress.quarantine)?);
+        let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
         let domain = Arc::new(Domain::new(Holds::new(&space)));
         let core = Arc::new(Self {
             table: Arc::new(Table::new(space.clone(), context, domain.clone())?),
             queue: Queue::new(),
-            ledger: Mutex::new(Ledger::new(limits, policy)),
+            ledger: Mutex::new(Ledger::new(limits, policy, space.clone())),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
             open: (0..=config.workers).map(|_| Mutex::new(None)).collect(),
@@ -131,10 +131,11 @@ impl<K: Key> Core<K> {
         stress.evict_every != 0 || stress.invalidate_every != 0 || stress.recycle_every != 0
     }
 
-    /// Bytes that the records of all methods take, and what was given out of them.
+    /// Bytes that the records of all methods take, what was given out of them, and names of code.
     pub(crate) fn bookkeeping(&self) -> u64 {
         self.table.len() as u64 * bookkeeping_per_method::<K>()
             + self.table.callbacks() as u64 * CALLBACK_BYTES
+            + self.space.symbols().bytes()
     }
 
     /// A context with the prelude, ready or made now.

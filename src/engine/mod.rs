@@ -20,6 +20,7 @@ mod core;
 mod exit;
 mod fork;
 mod ledger;
+mod naming;
 mod recycle;
 mod stall;
 mod work;

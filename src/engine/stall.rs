@@ -56,8 +56,19 @@ impl<K: Key> Core<K> {
         news.then_some(stall)
     }
 
-    fn names_at(&self, _addresses: &[u64]) -> Vec<String> {
-        Vec::new()
+    /// The methods that lie at these addresses, each once.
+    fn names_at(&self, addresses: &[u64]) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for &address in addresses {
+            // A return address may be one past the end of the code.
+            let symbol = self.symbol_at(address);
+            if let Some(symbol) = symbol.or_else(|| self.symbol_at(address - 1))
+                && !names.contains(&symbol.method)
+            {
+                names.push(symbol.method);
+            }
+        }
+        names
     }
 
     /// Tells the embedder. No lock is held.

@@ -289,6 +289,13 @@ impl<K: Key> Core<K> {
                 b.outcome(result)
             })
             .collect();
+        if let Some(added) = &added {
+            let linked = outcomes.iter().filter_map(|outcome| {
+                let published = outcome.result.as_ref().ok()?;
+                Some((&*outcome.method, published.entry as u64))
+            });
+            self.name(open.id, added, linked);
+        }
         // Before any of the code can run, which may store them wherever it likes.
         if outcomes.iter().any(|o| o.result.is_ok()) {
             batch.addressed.iter().for_each(|method| {

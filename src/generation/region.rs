@@ -12,6 +12,7 @@
 //! are registered as one, and then the parts are taken out (see [`crate::link::unwind`]).
 
 use std::mem;
+use std::ops::Range;
 
 use crate::code::{CodeSpace, Kind, PAGE, Run};
 use crate::error::{Error, LinkError};
@@ -79,6 +80,8 @@ pub(crate) struct Added {
     pub(crate) failed: Vec<(String, LinkError)>,
     /// Bytes of the batch's sections.
     pub(crate) bytes: u64,
+    /// Where its constants are, and its data.
+    pub(crate) data: [Range<u64>; 2],
 }
 
 /// Why a batch was not added.
@@ -271,10 +274,18 @@ impl Region {
             series.parts.push(part);
         }
         self.section_bytes += object.section_bytes();
+        let placed = |area: &Area, at: u64, size: u64| {
+            let begin = area.runs.last().map_or(0, |run| run.address + at);
+            begin..begin + size
+        };
         Ok(Added {
             functions: linked.functions,
             failed: linked.failed,
             bytes: object.section_bytes(),
+            data: [
+                placed(&self.constants, constants_at, linked.used.constants),
+                placed(&self.data, data_at, linked.used.data),
+            ],
         })
     }
 

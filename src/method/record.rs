@@ -9,6 +9,10 @@ use super::{CellWord, Key};
 use crate::error::Error;
 use crate::evict::MethodId;
 
+/// Bytes of names that are kept, at most.
+const LONGEST_NAME: usize = 256;
+const PANICS_IN_DEBUG: &str = "a method whose key panics in Debug";
+
 /// A key's one live record. It lives as long as a handle, code that calls it, code of its own, a
 /// request in the queue, or a canonical address given out.
 pub(crate) struct Method<K: Key> {
@@ -228,10 +232,37 @@ impl<K: Key> Method<K> {
         self.address_taken.store(taken, Ordering::Release);
     }
 
+    /// The beginning of the key as messages show it, for names that are kept.
+    pub(crate) fn short_name(&self) -> String {
+        /// Takes so many bytes, and then refuses, so that the rest is not even made.
+        struct Short(String);
+        impl std::fmt::Write for Short {
+            fn write_str(&mut self, text: &str) -> std::fmt::Result {
+                let room = LONGEST_NAME - self.0.len();
+                if text.len() <= room {
+                    self.0.push_str(text);
+                    return Ok(());
+                }
+                let end = (0..=room).rev().find(|&end| text.is_char_boundary(end));
+                self.0.push_str(&text[..end.unwrap_or(0)]);
+                Err(std::fmt::Error)
+            }
+        }
+        let mut name = Short(String::new());
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            // An error is ours, and the name is long enough.
+            let _ = std::fmt::write(&mut name, format_args!("{:?}", self.key));
+        }));
+        match written {
+            Ok(()) => name.0,
+            Err(_) => PANICS_IN_DEBUG.to_owned(),
+        }
+    }
+
     /// The key as messages show it.
     pub(crate) fn describe(&self) -> String {
         let text = catch_unwind(AssertUnwindSafe(|| format!("{:?}", self.key)));
-        text.unwrap_or_else(|_| "a method whose key panics in Debug".to_owned())
+        text.unwrap_or_else(|_| PANICS_IN_DEBUG.to_owned())
     }
 }
 

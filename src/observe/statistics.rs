@@ -26,7 +26,8 @@ pub struct Bytes {
     pub contexts: u64,
     /// Spare contexts that are kept ready. Not part of the budget.
     pub spare_contexts: u64,
-    /// Records, cells, thunks and table entries of all methods that can be mentioned.
+    /// Records, cells, thunks and table entries of all methods that can be mentioned, and names of
+    /// code.
     pub bookkeeping: u64,
     /// All of the above in generations that are dead or fallow: retired, and not yet freed.
     pub retired: u64,
@@ -126,6 +127,8 @@ pub struct Statistics {
     pub resident: u64,
     /// Bytes of pages that were freed here after a fork, and that the child still has.
     pub left_to_children: u64,
+    /// Bytes of address space in [quarantine](crate::Builder::quarantine). Not part of `mapped`.
+    pub quarantined: u64,
     /// Mappings of the kernel's that this amounts to, about.
     pub mappings: u64,
     /// Bytes of text, constants and data mapped, retired ones included.
@@ -295,7 +298,9 @@ impl Statistics {
         self.contexts += spares as u64;
         self.bytes.spare_contexts = spare_bytes;
         let total = core.space.total();
-        (self.reserved, self.mapped) = (total.reserved, total.mapped);
+        self.quarantined = core.space.quarantined();
+        let mapped = total.mapped.saturating_sub(self.quarantined);
+        (self.reserved, self.mapped) = (total.reserved, mapped);
         (self.resident, self.mappings) = (total.resident, total.mappings);
         self.left_to_children = core.space.left_to_children();
         self.methods_known = core.table.len() as u64;

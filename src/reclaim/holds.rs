@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn holds() -> (CodeSpace, Holds) {
-        let space = CodeSpace::new(false).unwrap();
+        let space = CodeSpace::new("test", None).unwrap();
         let holds = Holds::new(&space);
         (space, holds)
     }

@@ -31,6 +31,7 @@ impl Participant {
         name: String,
         cache: Arc<dyn Any + Send + Sync>,
     ) -> Self {
+        crate::code::alternate::give();
         let record = Arc::new(Record::new(domain, name));
         domain.join(record.clone());
         record.list();

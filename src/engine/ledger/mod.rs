@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use crate::code::Cause;
+use crate::code::CodeSpace;
 use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
 use crate::generation::{Body, Sizes};
@@ -22,14 +24,6 @@ pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
     const TABLE_AND_LEDGER: usize = 160;
     const POLICY: usize = 80;
     (size_of::<Method<K>>() + size_of::<K>() + CELL_AND_THUNK + TABLE_AND_LEDGER + POLICY) as u64
-}
-
-/// Why a method lost its code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cause {
-    /// Memory was short, or somebody asked.
-    Evicted,
-    Invalidated,
 }
 
 /// Settings that can change while the cache runs.
@@ -135,6 +129,7 @@ pub(crate) struct Ledger<K: Key> {
     /// Methods with code. Keeps them alive.
     pub(crate) resident: HashMap<MethodId, Arc<Method<K>>>,
     policy: Box<dyn Policy>,
+    space: Arc<CodeSpace>,
     /// Unlinked, oldest first; those that were called meanwhile are linked again. What loses its code,
     /// or is kept, is taken out at once.
     probation: BTreeMap<u64, MethodId>,
@@ -167,13 +162,14 @@ fn subtract(sum: &mut Charge, charge: &Charge) {
 }
 
 impl<K: Key> Ledger<K> {
-    pub(crate) fn new(limits: Limits, policy: Box<dyn Policy>) -> Self {
+    pub(crate) fn new(limits: Limits, policy: Box<dyn Policy>, space: Arc<CodeSpace>) -> Self {
         Self {
             limits,
             counters: Counters::default(),
             generations: HashMap::new(),
             resident: HashMap::new(),
             policy,
+            space,
             probation: BTreeMap::new(),
             costs: HashMap::new(),
             dead: Vec::new(),
@@ -443,6 +439,8 @@ impl<K: Key> Ledger<K> {
         method.end_probation(&mut resident);
         method.unlink();
         drop(state);
+        let symbols = self.space.symbols();
+        symbols.unlinked(resident.entry as u64, cause);
         event!("unlinked", key = ?method.key, ?cause, generation = resident.generation);
         if cause == Cause::Evicted {
             self.counters.evictions += 1;

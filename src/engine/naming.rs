@@ -1,0 +1,76 @@
+//! Names of what is compiled, by address.
+
+use super::core::Core;
+use crate::code::{Found, Kind, Named};
+use crate::generation::Added;
+use crate::method::{Key, Method};
+use crate::observe::Symbol;
+
+impl<K: Key> Core<K> {
+    /// Names the code of methods that were linked, before any of it is called, and the constants and
+    /// data of their batch.
+    pub(super) fn name<'m>(
+        &self,
+        generation: u64,
+        added: &Added,
+        methods: impl Iterator<Item = (&'m Method<K>, u64)>,
+    ) {
+        let mut all: Vec<(u64, u64, String)> = Vec::new();
+        for (method, entry) in methods {
+            let function = added.functions.iter().find(|f| f.address == entry);
+            all.extend(function.map(|f| (f.address, f.size, method.short_name())));
+        }
+        all.sort_unstable_by_key(|(address, ..)| *address);
+        let Some((.., first)) = all.first() else {
+            return;
+        };
+        let whose = match all.len() - 1 {
+            0 => first.clone(),
+            others => format!("{first} and {others} compiled with it"),
+        };
+        let functions = all.iter().map(|(address, size, name)| Named {
+            address: *address,
+            size: *size,
+            name,
+        });
+        let rest = added
+            .data
+            .iter()
+            .filter(|span| !span.is_empty())
+            .map(|span| Named {
+                address: span.start,
+                size: span.end - span.start,
+                name: &whose,
+            });
+        self.space.symbols().add(generation, functions.chain(rest));
+    }
+
+    /// What is compiled at an address.
+    pub(crate) fn symbol_at(&self, address: u64) -> Option<Symbol> {
+        let named = |found: Found<'_>| {
+            let (name, offset) = found.symbol.filter(|_| found.kind == Kind::Text)?;
+            Some(Symbol::new(name.to_owned(), offset, found.generation))
+        };
+        self.space.symbols().look(address, named).flatten()
+    }
+
+    /// As [`Core::symbol_at`], with the name in a buffer. Takes no lock and allocates nothing.
+    pub(crate) fn symbol_into<'b>(
+        &self,
+        address: u64,
+        buffer: &'b mut [u8],
+    ) -> Option<Symbol<&'b str>> {
+        let copied = |found: Found<'_>| {
+            let (name, offset) = found.symbol.filter(|_| found.kind == Kind::Text)?;
+            let mut len = name.len().min(buffer.len());
+            while !name.is_char_boundary(len) {
+                len -= 1;
+            }
+            buffer[..len].copy_from_slice(&name.as_bytes()[..len]);
+            Some((len, offset, found.generation))
+        };
+        let (len, offset, generation) = self.space.symbols().look(address, copied).flatten()?;
+        let name = std::str::from_utf8(&buffer[..len]).ok()?;
+        Some(Symbol::new(name, offset, generation))
+    }
+}

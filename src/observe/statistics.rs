@@ -186,6 +186,8 @@ pub struct Statistics {
     /// Time from a generation's death to its recycling, but for those that were held: the median of
     /// the last 256.
     pub grace_median: Duration,
+    /// The time that all but one in a hundred of these took at most.
+    pub grace_p99: Duration,
     /// The longest of these.
     pub grace_max: Duration,
     /// How long the oldest grace period that is not over has been running.
@@ -226,6 +228,8 @@ impl Statistics {
         let mut ages = reclaim.ages().to_vec();
         ages.sort_unstable();
         self.grace_median = ages.get(ages.len() / 2).copied().unwrap_or_default();
+        let late = ages.len() / 100;
+        self.grace_p99 = ages.iter().rev().nth(late).copied().unwrap_or_default();
         self.grace_max = ages.last().copied().unwrap_or_default();
     }
 

@@ -33,14 +33,15 @@ pub(super) unsafe fn scan(low: usize, high: usize, holds: &Holds, standing: usiz
         if word.wrapping_sub(first) > span {
             continue;
         }
-        holds.owners(word, |owner| {
-            if found.owners.last() != Some(&owner) {
-                found.owners.push(owner);
-            }
-            if found.standing.len() < standing {
-                found.standing.push(word);
-            }
-        });
+        let Some(owner) = holds.owner(word) else {
+            continue;
+        };
+        if found.owners.last() != Some(&owner) {
+            found.owners.push(owner);
+        }
+        if found.standing.len() < standing {
+            found.standing.push(word);
+        }
     }
     found.owners.sort_unstable();
     found.owners.dedup();

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use inkpot::{Backend, Batch, Cache, Callee, Error, Handle, Poll};
+use inkpot::{Backend, Batch, Builder, Cache, Callee, Error, Handle, Poll, Stress};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -466,6 +466,15 @@ impl Body {
         self.push(&[0x48, 0x05]).push(&n); // add rax, n
         self.push(&[0x48, 0x83, 0xc4, 8, 0xc3]) // add rsp, 8; ret
     }
+}
+
+/// A cache in which what is gone stays `PROT_NONE` for a while, so that a late call is a crash, and
+/// in which each method has a generation of its own.
+pub fn quarantined() -> Builder<Code> {
+    let mut stress = Stress::default();
+    stress.quarantine = true;
+    let builder = Cache::with_backend(Synthetic::default());
+    builder.stress(stress).generation_methods(1)
 }
 
 /// A handle to a synthetic method.

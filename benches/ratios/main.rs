@@ -13,18 +13,20 @@ mod context;
 mod measure;
 mod methods;
 mod overhead;
+mod polls;
 mod quantum;
 
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 7] = [
+const RATIOS: [(&str, fn()); 8] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
     ("call_resident", call::run),
     ("quantum", quantum::run),
     ("callback", callback::run),
+    ("polls", polls::run),
     ("context_release", context::run),
 ];
 

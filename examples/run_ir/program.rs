@@ -73,8 +73,9 @@ pub fn take_apart(module: Module<'_>, apart: Apart) -> Result<Program, String> {
     let assembly = with_assembly(&module);
     let lasting: Vec<_> = fates.lasting.iter().chain(&fates.kept).cloned().collect();
     let stashed = stash(&module, &lasting);
-    let whole = split::bitcode(&module);
+    let whole = split::checked_bitcode(&module);
     unstash(stashed);
+    let whole = whole?;
     Ok(Program {
         pieces: Pieces::new(whole, methods.clone(), fates.labelled),
         globals: globals_piece(&module, &lasting, &methods)?,
@@ -239,7 +240,7 @@ fn globals_piece(
     }
     add_table(module, table)?;
     normalise::run_passes(module, DROP_UNUSED)?;
-    Ok(split::bitcode(module))
+    split::checked_bitcode(module)
 }
 
 fn add_table(module: &Module<'_>, names: &[String]) -> Result<(), String> {

@@ -167,8 +167,20 @@ fn read_lazily<'ctx>(context: &'ctx Context, bytes: &[u8]) -> Result<Module<'ctx
     }
 }
 
+/// Writes a module out, and sees whether LLVM reads it again: not all that is valid in memory (an attribute with a NUL
+/// in its text) comes back.
+pub fn checked_bitcode(module: &Module<'_>) -> Result<Bitcode, String> {
+    let bitcode = bitcode(module);
+    let context = Context::create();
+    load::keep_diagnostics(&context);
+    match read_lazily(&context, &bitcode) {
+        Ok(_) => Ok(bitcode),
+        Err(reason) => Err(format!("not a valid program: {reason}")),
+    }
+}
+
 /// Writes a module out.
-pub fn bitcode(module: &Module<'_>) -> Bitcode {
+fn bitcode(module: &Module<'_>) -> Bitcode {
     // SAFETY: the module is live; the buffer is owned by the result.
     let buffer = unsafe { MemoryBuffer::new(LLVMWriteBitcodeToMemoryBuffer(module.as_mut_ptr())) };
     buffer.as_slice().into()

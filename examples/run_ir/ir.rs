@@ -106,7 +106,8 @@ pub fn global<'m>(module: &'m Module<'_>, name: &str) -> Option<Value<'m>> {
 
 /// What a value does for the walks in this example.
 impl<'m> Value<'m> {
-    fn new(raw: LLVMValueRef) -> Option<Self> {
+    /// Wraps what the C interface returned of the module; `None` for its null.
+    pub fn new(raw: LLVMValueRef) -> Option<Self> {
         (!raw.is_null()).then_some(Value {
             raw,
             module: PhantomData,
@@ -465,7 +466,16 @@ pub fn declare_like<'m>(module: &'m Module<'_>, of: Value<'_>) -> Value<'m> {
 }
 
 fn declare_function<'m>(module: &'m Module<'_>, of: Value<'_>) -> Value<'m> {
-    // SAFETY: `of` is a live function of this module; the attributes are copied index by index, from "the
+    let anew = add_function_like(module, of);
+    for unfit in ["naked", "optnone", "alwaysinline"] {
+        anew.remove_attribute(unfit);
+    }
+    anew
+}
+
+/// A function of the type and the attributes of `of`, with no name and no body.
+pub fn add_function_like<'m>(module: &'m Module<'_>, of: Value<'_>) -> Value<'m> {
+    // SAFETY: `of` is a live function of this module's context; the attributes are copied index by index, from "the
     // function itself" (-1) over the result (0) to the last parameter.
     let raw = unsafe {
         let raw = LLVMAddFunction(module.as_mut_ptr(), c"".as_ptr(), of.value_type());
@@ -480,18 +490,14 @@ fn declare_function<'m>(module: &'m Module<'_>, of: Value<'_>) -> Value<'m> {
         }
         raw
     };
-    let anew = Value {
+    Value {
         raw,
         module: PhantomData,
-    };
-    for unfit in ["naked", "optnone", "alwaysinline"] {
-        anew.remove_attribute(unfit);
     }
-    anew
 }
 
 fn declare_global<'m>(module: &'m Module<'_>, of: Value<'_>) -> Value<'m> {
-    // SAFETY: `of` is a live global variable of this module.
+    // SAFETY: `of` is a live global variable of this module's context.
     let raw = unsafe {
         let raw = LLVMAddGlobal(module.as_mut_ptr(), of.value_type(), c"".as_ptr());
         LLVMSetGlobalConstant(raw, LLVMIsGlobalConstant(of.raw));

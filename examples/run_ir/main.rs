@@ -15,7 +15,8 @@
 //! - [`indirect`] has resolvers say, before anything else runs, which functions are meant;
 //! - [`sets`] joins the variables of sections that the program walks through;
 //! - [`reading`] and [`labels`] find out which constants and tables of labels stay inside their functions;
-//! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily;
+//! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily, which [`moving`]
+//!   moves into modules of their own, with their [`constants`];
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
@@ -25,6 +26,7 @@
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
 mod c11;
+mod constants;
 mod frontend;
 mod indirect;
 mod instance;
@@ -32,6 +34,7 @@ mod ir;
 mod labels;
 mod lifecycle;
 mod load;
+mod moving;
 mod normalise;
 mod options;
 mod prepare;

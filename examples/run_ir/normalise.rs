@@ -17,13 +17,8 @@ use inkwell::llvm_sys::transforms::pass_builder::*;
 use inkwell::llvm_sys::{LLVMDLLStorageClass, LLVMLinkage, LLVMOpcode, LLVMVisibility};
 use std::ffi::CStr;
 
-/// Drops bodies that are said to be copies of some other module's.
-///
-/// This is also how a piece loses the functions that are not its own: [`crate::split`].
-pub const DROP_BODIES: &CStr = c"elim-avail-extern";
-
-/// The same, and then drops all that nothing uses.
-pub const DROP_UNUSED: &CStr = c"elim-avail-extern,globaldce";
+/// Drops bodies that are said to be copies of some other module's, and then all that nothing uses.
+const DROP_UNUSED: &CStr = c"elim-avail-extern,globaldce";
 
 /// Normalises a program that [`crate::refuse::check`] lets pass.
 ///

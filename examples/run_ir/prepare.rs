@@ -36,6 +36,7 @@ pub fn prepare(options: &Options) -> Result<Program, Stop> {
     }
     load::fit_to_host(&module)
         .and_then(|()| normalise::normalise(&module, options.opt > 0))
-        .and_then(|apart| program::take_apart(module, apart))
+        // SAFETY: `load` made a context for this module alone.
+        .and_then(|apart| unsafe { program::take_apart(module, apart) })
         .map_err(Stop::Mistake)
 }

@@ -2,7 +2,8 @@
 
 use crate::ir::{self, Module, Value};
 use crate::labels;
-use crate::normalise::{self, Apart, DROP_UNUSED};
+use crate::moving::take_out;
+use crate::normalise::Apart;
 use crate::reading::solely_read;
 use crate::split::{self, Bitcode, Pieces};
 use crate::thread_locals;
@@ -10,7 +11,7 @@ use inkwell::AddressSpace;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout};
 use inkwell::llvm_sys::{LLVMLinkage, LLVMOpcode, LLVMTypeKind};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 /// The function of the globals' piece: it returns the table of their addresses.
 pub const GLOBALS: &str = "run_ir.globals";
@@ -49,12 +50,13 @@ struct Fates {
     lasting: BTreeSet<String>,
     /// Functions whose code does.
     kept: BTreeSet<String>,
-    /// Functions with tables of labels that go with them.
-    labelled: HashSet<String>,
 }
 
 /// Takes a normalised program apart.
-pub fn take_apart(module: Module<'_>, apart: Apart) -> Result<Program, String> {
+///
+/// # Safety
+/// The module is alone in its context, and whoever made it does not use the context any more.
+pub unsafe fn take_apart(module: Module<'static>, apart: Apart) -> Result<Program, String> {
     let fates = decide(&module);
     let main_returns = main_returns(&module);
     for name in &fates.local {
@@ -72,13 +74,13 @@ pub fn take_apart(module: Module<'_>, apart: Apart) -> Result<Program, String> {
         .collect();
     let assembly = with_assembly(&module);
     let lasting: Vec<_> = fates.lasting.iter().chain(&fates.kept).cloned().collect();
-    let stashed = stash(&module, &lasting);
-    let whole = split::checked_bitcode(&module);
-    unstash(stashed);
-    let whole = whole?;
+    // What LLVM writes for a damaged program it may not be able to read.
+    split::checked_bitcode(&module)?;
+    let globals = globals_piece(&module, &fates, &lasting)?;
     Ok(Program {
-        pieces: Pieces::new(whole, methods.clone(), fates.labelled),
-        globals: globals_piece(&module, &lasting, &methods)?,
+        // SAFETY: by contract this was the only module of its context.
+        pieces: unsafe { Pieces::new(module) },
+        globals,
         kept: fates.kept.into_iter().collect(),
         assembly,
         table: lasting,
@@ -120,13 +122,11 @@ fn decide(module: &Module<'_>) -> Fates {
         };
         if goes_along { &mut local } else { &mut lasting }.insert(global.name());
     }
-    let labelled = labels.tables.into_values().map(Value::name).collect();
     let kept = labels.kept.into_iter().map(Value::name).collect();
     Fates {
         local,
         lasting,
         kept,
-        labelled,
     }
 }
 
@@ -157,90 +157,26 @@ fn has_difference(constant: Value<'_>) -> bool {
                 .any(has_difference)
 }
 
-/// A definition that is out of the way, and the declaration that stands in for it.
-struct Stashed<'m> {
-    definition: Value<'m>,
-    declaration: Value<'m>,
-    initialiser: Option<Value<'m>>,
-}
-
-/// Puts declarations where the pieces of the functions must not have definitions.
-///
-/// Initialisers are taken off meanwhile: whoever reads the pieces would have to read them, and the labels in them
-/// would demand their functions. The bodies of kept functions can stay: internal and unused, no piece takes them.
-fn stash<'m>(module: &'m Module<'_>, names: &[String]) -> Vec<Stashed<'m>> {
-    let named = |name: &String| ir::global(module, name).or_else(|| ir::function(module, name));
-    let stash = |definition: Value<'m>| {
-        let declaration = ir::declare_like(module, definition);
-        let name = definition.name();
-        definition.set_name("");
-        declaration.set_name(&name);
-        definition.replace_by(declaration);
-        definition.set_linkage(LLVMLinkage::LLVMInternalLinkage);
-        (definition, declaration)
-    };
-    let stashed: Vec<_> = names.iter().filter_map(named).map(stash).collect();
-    // Only when all are replaced: initialisers are made anew as what they point to changes.
-    let take_off = |(definition, declaration): (Value<'m>, Value<'m>)| {
-        let initialiser = match definition.is_function() {
-            true => None,
-            false => definition.initialiser(),
-        };
-        if initialiser.is_some() {
-            definition.set_initialiser(None);
-            definition.set_linkage(LLVMLinkage::LLVMExternalLinkage);
-        }
-        Stashed {
-            definition,
-            declaration,
-            initialiser,
-        }
-    };
-    stashed.into_iter().map(take_off).collect()
-}
-
-/// Undoes what `stash` did; only that all is internal now.
-fn unstash(stashed: Vec<Stashed<'_>>) {
-    // All initialisers first: then LLVM makes those anew that point to what changes.
-    for Stashed {
-        definition,
-        initialiser,
-        ..
-    } in &stashed
-    {
-        if initialiser.is_some() {
-            definition.set_initialiser(*initialiser);
-            definition.set_linkage(LLVMLinkage::LLVMInternalLinkage);
-        }
-    }
-    for Stashed {
-        definition,
-        declaration,
-        ..
-    } in stashed
-    {
-        let name = declaration.name();
-        declaration.replace_by(definition);
-        // SAFETY: all uses have been given back, and no one else holds a copy.
-        unsafe { declaration.delete() };
-        definition.set_name(&name);
-    }
-}
-
 /// The piece that lives as long as the program. All in it is internal, and found by the table.
 ///
 /// That the table holds their addresses also tells the optimiser that others read and write them.
-fn globals_piece(
-    module: &Module<'_>,
-    table: &[String],
-    methods: &[String],
-) -> Result<Bitcode, String> {
-    for function in methods.iter().filter_map(|name| ir::function(module, name)) {
-        function.set_linkage(LLVMLinkage::LLVMAvailableExternallyLinkage);
+fn globals_piece(module: &Module<'_>, fates: &Fates, table: &[String]) -> Result<Bitcode, String> {
+    let variables: Vec<_> = fates
+        .lasting
+        .iter()
+        .filter_map(|name| ir::global(module, name))
+        .collect();
+    let kept: Vec<_> = fates
+        .kept
+        .iter()
+        .filter_map(|name| ir::function(module, name))
+        .collect();
+    for global in variables.iter().chain(&kept) {
+        global.set_linkage(LLVMLinkage::LLVMInternalLinkage);
     }
-    add_table(module, table)?;
-    normalise::run_passes(module, DROP_UNUSED)?;
-    split::checked_bitcode(module)
+    let piece = take_out(module, &kept, &variables)?;
+    add_table(&piece, table)?;
+    split::checked_bitcode(&piece)
 }
 
 fn add_table(module: &Module<'_>, names: &[String]) -> Result<(), String> {
@@ -284,6 +220,7 @@ fn add_table(module: &Module<'_>, names: &[String]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::normalise::normalise;
     use inkwell::context::Context;
     use inkwell::memory_buffer::MemoryBuffer;
 
@@ -296,11 +233,12 @@ mod tests {
     }
 
     fn apart(text: &str) -> Program {
-        let context = Context::create();
-        let module = parse(&context, text.as_bytes());
+        let context = Box::leak(Box::new(Context::create()));
+        let module = parse(context, text.as_bytes());
         crate::load::fit_to_host(&module).unwrap();
-        let apart = normalise::normalise(&module, true).unwrap();
-        take_apart(module, apart).unwrap()
+        let apart = normalise(&module, true).unwrap();
+        // SAFETY: a context of its own, which nobody knows any more.
+        unsafe { take_apart(module, apart) }.unwrap()
     }
 
     /// The text of a piece, which is a module of its own.

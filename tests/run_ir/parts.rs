@@ -3,6 +3,8 @@
 
 #[path = "../../examples/run_ir/c11.rs"]
 mod c11;
+#[path = "../../examples/run_ir/constants.rs"]
+mod constants;
 #[path = "../../examples/run_ir/frontend.rs"]
 mod frontend;
 #[path = "../../examples/run_ir/indirect.rs"]
@@ -17,6 +19,8 @@ mod labels;
 mod lifecycle;
 #[path = "../../examples/run_ir/load.rs"]
 mod load;
+#[path = "../../examples/run_ir/moving.rs"]
+mod moving;
 #[path = "../../examples/run_ir/normalise.rs"]
 mod normalise;
 #[path = "../../examples/run_ir/options.rs"]

@@ -188,6 +188,11 @@ fn take_body(to: Value<'_>, from: Value<'_>) {
             LLVMRemoveBasicBlockFromParent(block);
             LLVMAppendExistingBasicBlock(to.raw(), block);
         }
+        // A declaration has neither.
+        LLVMGlobalClearMetadata(from.raw());
+        if LLVMHasPersonalityFn(from.raw()) != 0 {
+            LLVMSetPersonalityFn(from.raw(), std::ptr::null_mut());
+        }
     }
 }
 
@@ -295,11 +300,11 @@ mod tests {
              inbounds ([8 x i32], ptr @data, i64 0, i64 3), i64 ptrtoint (ptr @moved to i64) }]",
             "@labels = private constant [2 x ptr] [ptr blockaddress(@moved, %a), ptr null]",
             "@data = external global [8 x i32]",
-            "define i64 @moved(ptr %p, i64 %n) #0 align 32 personality ptr @personality !prof !1",
+            "define i64 @moved(ptr %0, i64 %1) #0 align 32 personality ptr @personality !prof !1",
             "i64 sub (i64 ptrtoint (ptr @data to i64), i64 ptrtoint (ptr @other to i64))",
             "<2 x ptr> <ptr @data, ptr getelementptr (i8, ptr @other, i64 1)>",
             "call i32 @callee(ptr @moved, i64 xor (i64 ptrtoint (ptr @other to i64), i64 -1))",
-            "%again = call i64 @moved(ptr %p, i64 7)",
+            "%again = call i64 @moved(ptr %0, i64 7)",
             "alwaysinline",
             "wchar_size",
         ] {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ledger::{Ledger, Limits, bookkeeping_per_method};
 use super::recycle::{Reclaim, Ticket};
@@ -40,7 +40,6 @@ pub(crate) struct Core<K: Key> {
     pub(crate) released_contexts: Mutex<Vec<Context>>,
     /// Waits for a grace period that the reclaimer has not seen yet.
     pub(crate) tickets: Mutex<Vec<Arc<Ticket>>>,
-    pub(crate) began: Instant,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,7 +104,6 @@ impl<K: Key> Core<K> {
             look_ups: AtomicU32::new(0),
             released_contexts: Mutex::default(),
             tickets: Mutex::default(),
-            began: Instant::now(),
             domain,
             config,
         });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::core::{Core, lock};
 use super::fork;
 use super::ledger::{Charge, Corpse};
+use super::stall::{ASKING_STEP, Asking};
 use crate::error::Error;
 use crate::generation::{Body, Context};
 use crate::method::{Key, Method};
@@ -71,6 +72,7 @@ pub(crate) struct Reclaim<K: Key> {
     ages: Vec<Duration>,
     untrimmed: u64,
     last_trim: Instant,
+    pub(super) asking: Asking,
     /// Who keeps memory from coming back, while that goes on for too long.
     pub(super) stall: Option<Stall>,
 }
@@ -86,6 +88,7 @@ impl<K: Key> Reclaim<K> {
             ages: Vec::new(),
             untrimmed: 0,
             last_trim: Instant::now(),
+            asking: Asking::new(),
             stall: None,
         }
     }
@@ -129,8 +132,12 @@ impl<K: Key> Core<K> {
     pub(super) fn reclaim_until_closed(&self) {
         while !self.queue.is_closed() {
             let waits = self.maintain();
-            let oldest = lock(&self.reclaim).oldest();
+            let (oldest, asks) = {
+                let reclaim = lock(&self.reclaim);
+                (reclaim.oldest(), reclaim.asking.asks())
+            };
             let patience = match oldest {
+                _ if asks => ASKING_STEP,
                 None if !waits => Duration::from_secs(1),
                 // Only holds: the next safepoint may give them up.
                 None => Duration::from_millis(10),
@@ -168,7 +175,7 @@ impl<K: Key> Core<K> {
             .filter_map(|corpse| self.recycle(&mut reclaim, corpse))
             .collect();
         let waits = reclaim.fallow() > 0 || !reclaim.wakes.is_empty();
-        self.ask(&reclaim);
+        self.ask(&mut reclaim);
         let stalled = self.look_for_stalls(&mut reclaim);
         let many = remains.len();
         reclaim.remains += many;

@@ -1,7 +1,7 @@
 //! What keeps memory from coming back: it is asked for safepoints, seen, and named.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::recycle::Reclaim;
@@ -9,22 +9,63 @@ use crate::method::{ASKED_BY_RECLAIMER, Key};
 use crate::observe::{Stall, event};
 
 /// A grace period that is older is not just about to end: code is asked for safepoints.
-const ASK_AFTER: Duration = Duration::from_millis(2);
-/// For so long at first; then for one part in four of the time, since polls cost threads that are
-/// not late more while the flag stands.
-const ASK_AT_FIRST: Duration = Duration::from_millis(60);
-const ASK_EVERY: u128 = 80;
-const ASK_FOR: u128 = 20;
+const ASK_AFTER: Duration = Duration::from_millis(4);
+/// For so long at a time. While the flag stands every poll is a call, also of threads that are not
+/// late; one that is late and runs comes to a poll at once.
+const ASK_FOR: Duration = Duration::from_millis(2);
+/// A pause is at least so long, and longer the longer it was in vain: whoever is late does not poll,
+/// or does not run.
+const LEAST_PAUSE: Duration = Duration::from_millis(8);
+const MOST_PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_SHARE: u32 = 8;
+/// How often it is looked whether somebody has come, while the flag stands.
+pub(super) const ASKING_STEP: Duration = Duration::from_micros(200);
+
+/// Whether code is asked for safepoints now, and since when.
+pub(super) struct Asking {
+    asks: bool,
+    since: Instant,
+}
+
+impl Asking {
+    pub(super) fn new() -> Self {
+        Self {
+            asks: false,
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Whether to ask now, when the oldest of what waits is so old.
+    fn step(&mut self, age: Option<Duration>) -> bool {
+        let pause = |age: Duration| (age / PAUSE_SHARE).clamp(LEAST_PAUSE, MOST_PAUSE);
+        let asks = match age {
+            None => false,
+            Some(_) if self.asks => self.since.elapsed() < ASK_FOR,
+            Some(age) => self.since.elapsed() >= pause(age),
+        };
+        if asks != self.asks {
+            *self = Self {
+                asks,
+                since: Instant::now(),
+            };
+        }
+        asks
+    }
+}
 
 impl<K: Key> Core<K> {
-    /// Asks code with polls for safepoints, while somebody is late.
-    pub(super) fn ask(&self, reclaim: &Reclaim<K>) {
-        let now = self.began.elapsed().as_millis() % ASK_EVERY < ASK_FOR;
-        let ask = match reclaim.oldest() {
-            Some(age) => age > ASK_AFTER && (age < ASK_AT_FIRST || now),
-            // A hold goes at the holder's next safepoint.
-            None => reclaim.held() > 0 && now,
+    /// Asks code with polls for safepoints, now and then, while somebody is late.
+    pub(super) fn ask(&self, reclaim: &mut Reclaim<K>) {
+        let age = match reclaim.oldest() {
+            Some(age) => Some(age).filter(|&age| age > ASK_AFTER),
+            // A hold goes at the holder's next safepoint: that is not urgent.
+            None => (reclaim.held() > 0).then_some(Duration::MAX),
         };
+        let ask = reclaim.asking.step(age);
         self.table.cells().ask(ASKED_BY_RECLAIMER, ask);
     }
 

@@ -1,8 +1,8 @@
 //! Polls: places in code that make no call, and where the reclaimer gets a safepoint all the same.
 //!
 //! A poll is a load of the cache's flag and a branch that is not taken. Where it is taken, code
-//! calls the poll's thunk, which keeps all registers but r11, so that a loop spills nothing for its
-//! sake.
+//! calls the poll's thunk, which keeps all registers but r11, so that a function saves and spills
+//! nothing for its sake.
 //!
 //! # Where
 //!

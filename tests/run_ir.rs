@@ -5,8 +5,10 @@ mod generator;
 #[path = "run_ir/harness.rs"]
 mod harness;
 
-use harness::{Run, clang, compile, run, run_through, scratch};
+use harness::{Run, clang, compile, run, run_ir, run_through, scratch};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// How clang has optimised what `run_ir` is given.
@@ -90,6 +92,19 @@ fn arguments() {
         &[&[], &["one", "--opt", "", "a b"]],
         "some input",
     );
+}
+
+/// Words that are no text are given to the program as they are.
+#[test]
+fn arguments_that_are_not_text() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("odd_arguments");
+    let built = build(clang, &source("arguments"), &folder, "-O1");
+    let odd = OsStr::from_bytes(b"a\xff\xfeb").to_owned();
+    let expected = run(&built.native, &[&odd], &folder.join("native-odd"), "").outcome;
+    let words = [built.bitcode.as_os_str(), OsStr::new("--"), &odd];
+    let got = run(&run_ir(), &words, &folder.join("run-odd"), "");
+    assert_eq!(got.outcome, expected, "{}", got.stderr);
 }
 
 /// `segv` and `abort` end by a signal, natively and here.

@@ -4,8 +4,9 @@ use crate::instance::Instance;
 use crate::normalise::Apart;
 use crate::program::{GLOBALS, Program};
 use crate::split::{Bitcode, Pieces};
+use crate::stubs::{self, Stub};
 use crate::thread_locals::RUNTIME;
-use crate::{shared, signals, stubs, symbols};
+use crate::{shared, signals, symbols, waiting, waits};
 use inkpot::{BoxError, Cache, Frontend, Unit};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -179,19 +180,34 @@ impl Frontend for ProgramFrontend {
     }
 }
 
-/// Where the host's functions are; behind stubs if the program handles signals.
+/// Where the host's functions are: behind stubs if they wait, and all of them if the program handles signals.
 fn imports(names: &[String], side_by_side: bool) -> HashMap<String, usize> {
     let handles_signals = names.iter().any(|name| signals::sets_handlers(name));
-    let found = |name: &String| {
+    let mut found = HashMap::new();
+    let (mut stubbed, mut stubs) = (Vec::new(), Vec::new());
+    for name in names {
         let own = signals::supplied(name).filter(|_| handles_signals);
         let shared = || shared::supplied(name).filter(|_| side_by_side);
-        let address = own.or_else(shared).or_else(|| symbols::find(name))?;
-        Some((name.clone(), address as usize))
-    };
-    let (names, targets): (Vec<_>, Vec<_>) = names.iter().filter_map(found).unzip();
-    let targets = match handles_signals {
-        true => stubs::before(targets),
-        false => targets,
-    };
-    names.into_iter().zip(targets).collect()
+        // A handler may leave the function that it interrupts by `siglongjmp`: it must find the thread pinned there.
+        if let Some(unpinned) = waiting::supplied(name).filter(|_| !handles_signals) {
+            found.insert(name.clone(), unpinned as usize);
+            continue;
+        }
+        let Some(address) = own.or_else(shared).or_else(|| symbols::find(name)) else {
+            continue;
+        };
+        let address = address as usize;
+        let stub = match waits::waits(name) {
+            true => Stub::Waits(address),
+            false if handles_signals => Stub::Looks(address),
+            false => {
+                found.insert(name.clone(), address);
+                continue;
+            }
+        };
+        stubbed.push(name.clone());
+        stubs.push(stub);
+    }
+    found.extend(stubbed.into_iter().zip(stubs::before(&stubs)));
+    found
 }

@@ -20,8 +20,9 @@
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
-//! - [`waiting`] unpins threads while they wait in libc;
-//! - [`signals`] runs its signal handlers, where that can be done, with the help of [`stubs`];
+//! - [`waiting`] unpins threads while they wait in libc, if the program handles no signals;
+//! - [`waits`] calls the host's functions that wait if it does, and [`signals`] runs its handlers, where that can
+//!   be done; both with the help of [`stubs`];
 //! - [`instance`] is one run of the program, [`side_by_side`] has several at once, [`shared`] what these would share;
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
 
@@ -54,6 +55,7 @@ mod thread_locals;
 mod threads;
 mod timers;
 mod waiting;
+mod waits;
 mod watch;
 
 use crate::frontend::Source;
@@ -69,7 +71,7 @@ const MISTAKE: i32 = 2;
 const REFUSED: i32 = 3;
 
 fn main() {
-    let options = Options::parse(std::env::args().skip(1)).unwrap_or_else(|mistake| {
+    let options = Options::parse(std::env::args_os().skip(1)).unwrap_or_else(|mistake| {
         if mistake.is_empty() {
             println!("{USAGE}");
             exit(0);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// What `--help` and every mistake print.
@@ -34,7 +35,7 @@ pub struct Options {
     /// The program.
     pub file: PathBuf,
     /// What the program finds from `argv[1]` on.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<OsString>,
     /// Bytes of code to stay within.
     pub code_budget: Option<u64>,
     /// 0 to 3.
@@ -42,7 +43,7 @@ pub struct Options {
     /// Which functions are evicted first.
     pub policy: PolicyName,
     /// Shared libraries whose names resolve besides libc's and libm's.
-    pub libraries: Vec<String>,
+    pub libraries: Vec<OsString>,
     /// Instances of the program that run side by side.
     pub threads: u32,
     /// Whether to print statistics.
@@ -53,7 +54,7 @@ pub struct Options {
 
 impl Options {
     /// Understands the words after the command's name; the error is a message, empty when help was asked for.
-    pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Options, String> {
+    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
         let mut words = words.into_iter();
         let mut file = None;
         let mut options = Options {
@@ -68,23 +69,24 @@ impl Options {
             stress: false,
         };
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-            match word.as_str() {
+            let shown = word.to_string_lossy();
+            let mut value = || words.next().ok_or_else(|| format!("{shown} needs a value"));
+            match shown.as_ref() {
                 "--" => {
                     options.arguments = words.collect();
                     break;
                 }
-                "--code-budget" => options.code_budget = Some(size(&value()?)?),
-                "--opt" => options.opt = level(&value()?)?,
-                "--policy" => options.policy = policy(&value()?)?,
+                "--code-budget" => options.code_budget = Some(size(text(&value()?)?)?),
+                "--opt" => options.opt = level(text(&value()?)?)?,
+                "--policy" => options.policy = policy(text(&value()?)?)?,
                 "--load" => options.libraries.push(value()?),
-                "--threads" => options.threads = threads(&value()?)?,
+                "--threads" => options.threads = threads(text(&value()?)?)?,
                 "--stats" => options.stats = true,
                 "--stress" => options.stress = true,
                 "--help" | "-h" => return Err(String::new()),
                 flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
                 _ if file.is_some() => {
-                    return Err(format!("{word}: the program's arguments go after --"));
+                    return Err(format!("{shown}: the program's arguments go after --"));
                 }
                 _ => file = Some(PathBuf::from(&word)),
             }
@@ -92,6 +94,12 @@ impl Options {
         options.file = file.ok_or("no file")?;
         Ok(options)
     }
+}
+
+/// The value of a flag that is no name of a file.
+fn text(word: &OsStr) -> Result<&str, String> {
+    let shown = word.to_string_lossy();
+    word.to_str().ok_or_else(|| format!("{shown} is not text"))
 }
 
 fn level(word: &str) -> Result<u8, String> {
@@ -130,9 +138,10 @@ fn size(word: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(line.split_whitespace().map(str::to_owned))
+        Options::parse(line.split_whitespace().map(OsString::from))
     }
 
     #[test]
@@ -157,6 +166,19 @@ mod tests {
         assert_eq!((options.opt, options.policy), (2, PolicyName::Sieve));
         assert_eq!(options.threads, 3);
         assert!(options.stats && !options.stress);
+    }
+
+    /// Names of files, and what the program is given, need not be text.
+    #[test]
+    fn words_that_are_not_text() {
+        let odd = OsString::from_vec(vec![b'a', 0xff]);
+        let options = Options::parse([odd.clone(), "--".into(), odd.clone()]).unwrap();
+        assert_eq!(options.file, PathBuf::from(&odd));
+        assert_eq!(options.arguments, [odd.clone()]);
+        for flag in ["--opt", "--code-budget", "--policy", "--threads"] {
+            let words = [flag.into(), odd.clone(), "a".into()];
+            assert!(Options::parse(words).is_err(), "{flag}");
+        }
     }
 
     #[test]

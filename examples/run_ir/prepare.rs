@@ -19,7 +19,8 @@ pub enum Stop {
 /// Reads a program, and takes it apart. If LLVM crashes on it, the process ends with a message.
 pub fn prepare(options: &Options) -> Result<Program, Stop> {
     for library in &options.libraries {
-        let wrong = |reason| Stop::Mistake(format!("--load {library}: {reason}"));
+        let name = library.display();
+        let wrong = |reason| Stop::Mistake(format!("--load {name}: {reason}"));
         symbols::load(library).map_err(wrong)?;
     }
     let _watch = Watch::start();

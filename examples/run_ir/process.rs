@@ -2,19 +2,21 @@
 //!
 //! `run_ir` supplies them itself. A program's handlers are methods, to be called while the thread is pinned and
 //! the cache is there; libc would call them after all that is gone. Whoever calls `exit` is in the program, and so
-//! pinned: the handlers run right there, on top of it, and no frame is unwound.
+//! pinned: the handlers run right there, on top of it, and no frame is unwound. Where libc itself exits (`err`, say),
+//! the cache tells of it first: [`exits_by_libc`].
 
 use crate::instance::{self, Instance};
 use crate::threads;
 use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// What the program wants called at its end.
 #[derive(Clone, Copy)]
 enum Handler {
-    Plain(extern "C" fn()),
-    WithArgument(extern "C" fn(*mut c_void), usize),
-    WithStatus(extern "C" fn(c_int, *mut c_void), usize),
+    Plain(extern "C-unwind" fn()),
+    WithArgument(extern "C-unwind" fn(*mut c_void), usize),
+    WithStatus(extern "C-unwind" fn(c_int, *mut c_void), usize),
 }
 
 /// Handlers of an instance, newest last.
@@ -37,17 +39,19 @@ pub fn at_end(report: impl Fn() + Send + Sync + 'static) {
 /// To be called before the instance starts.
 pub fn after_all(instance: &Instance, function: *const ()) {
     // SAFETY: a destructor of the program's: it takes nothing.
-    let function = unsafe { std::mem::transmute::<*const (), extern "C" fn()>(function) };
+    let function = unsafe { std::mem::transmute::<*const (), extern "C-unwind" fn()>(function) };
     push(&instance.at_exit, Handler::Plain(function));
 }
 
 /// The functions that stand in for libc's of the same name.
 pub fn supplied(name: &str) -> Option<*const ()> {
     Some(match name {
-        "exit" => exit as extern "C" fn(c_int) -> ! as *const (),
-        "quick_exit" => quick_exit as extern "C" fn(c_int) -> ! as *const (),
-        "atexit" => atexit as extern "C" fn(extern "C" fn()) -> c_int as *const (),
-        "at_quick_exit" => at_quick_exit as extern "C" fn(extern "C" fn()) -> c_int as *const (),
+        "exit" => exit as extern "C-unwind" fn(c_int) -> ! as *const (),
+        "quick_exit" => quick_exit as extern "C-unwind" fn(c_int) -> ! as *const (),
+        "atexit" => atexit as extern "C-unwind" fn(extern "C-unwind" fn()) -> c_int as *const (),
+        "at_quick_exit" => {
+            at_quick_exit as extern "C-unwind" fn(extern "C-unwind" fn()) -> c_int as *const ()
+        }
         "__cxa_atexit" => cxa_atexit as *const (),
         "on_exit" => on_exit as *const (),
         "__dso_handle" => (&raw const DSO_HANDLE).cast(),
@@ -58,18 +62,39 @@ pub fn supplied(name: &str) -> Option<*const ()> {
 /// Ends the instance: its handlers, newest first; and the process, if it is the only one.
 ///
 /// A handler may register others, and may call `exit`: then the rest of the handlers run there.
-pub extern "C" fn exit(code: c_int) -> ! {
+pub extern "C-unwind" fn exit(code: c_int) -> ! {
     let instance = instance::of_program();
     threads::run_destructors();
     run(&instance.at_exit, code);
     if !instance.alone {
         end(code);
     }
-    // SAFETY: flushes all of the program's streams; their order with what we print is the native one.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
-    report();
+    flush_and_report();
     // SAFETY: the program is over, and so is this process.
     unsafe { libc::exit(code) }
+}
+
+/// Something in libc calls its own `exit` (`err`, say), on this thread. The cache still compiles.
+///
+/// Side by side no such program runs.
+pub fn exits_by_libc(code: c_int) {
+    let alone = instance::current().filter(|instance| instance.alone);
+    if let Some(instance) = alone.filter(|_| !OVER.load(Ordering::Acquire)) {
+        threads::run_destructors();
+        run(&instance.at_exit, code);
+        flush_and_report();
+    }
+}
+
+/// The only instance's handlers have run, and what comes after them has begun.
+static OVER: AtomicBool = AtomicBool::new(false);
+
+fn flush_and_report() {
+    if !OVER.swap(true, Ordering::AcqRel) {
+        // SAFETY: flushes all of the program's streams; their order with what we print is the native one.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+        report();
+    }
 }
 
 /// Runs what [`at_end`] was given.
@@ -79,7 +104,7 @@ pub fn report() {
     }
 }
 
-extern "C" fn quick_exit(code: c_int) -> ! {
+extern "C-unwind" fn quick_exit(code: c_int) -> ! {
     let instance = instance::of_program();
     run(&instance.at_quick_exit, code);
     if !instance.alone {
@@ -122,19 +147,19 @@ fn push(handlers: &Handlers, handler: Handler) -> c_int {
     }
 }
 
-extern "C" fn atexit(function: extern "C" fn()) -> c_int {
+extern "C-unwind" fn atexit(function: extern "C-unwind" fn()) -> c_int {
     push(&instance::of_program().at_exit, Handler::Plain(function))
 }
 
-extern "C" fn at_quick_exit(function: extern "C" fn()) -> c_int {
+extern "C-unwind" fn at_quick_exit(function: extern "C-unwind" fn()) -> c_int {
     push(
         &instance::of_program().at_quick_exit,
         Handler::Plain(function),
     )
 }
 
-extern "C" fn cxa_atexit(
-    function: extern "C" fn(*mut c_void),
+extern "C-unwind" fn cxa_atexit(
+    function: extern "C-unwind" fn(*mut c_void),
     argument: *mut c_void,
     _dso: *mut c_void,
 ) -> c_int {
@@ -144,7 +169,10 @@ extern "C" fn cxa_atexit(
     )
 }
 
-extern "C" fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int {
+extern "C-unwind" fn on_exit(
+    function: extern "C-unwind" fn(c_int, *mut c_void),
+    argument: *mut c_void,
+) -> c_int {
     push(
         &instance::of_program().at_exit,
         Handler::WithStatus(function, argument as usize),

@@ -9,17 +9,17 @@ use inkpot::evict::{Lru, Sieve};
 use inkpot::{BoxError, Cache, ContextRelease, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
 use std::convert::Infallible;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::Arc;
 
 /// Runs the program, and ends with it; comes back only if it could not be started.
 pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxError> {
     native_signals();
-    let cache = signals::blocked(|| build(source, options))?;
+    let cache = signals::with_all_blocked(|| build(source, options))?;
     source.set_cache(cache.clone());
-    threads::begin(cache.clone());
-    signals::begin(cache.clone());
+    threads::begin(cache.clone())?;
     if options.stats {
         let cache = cache.clone();
         process::at_end(move || print_statistics(&cache));
@@ -141,6 +141,7 @@ global_asm!(
 fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     let mut builder = Cache::builder(ProgramFrontend(source.clone()))
         .name("run_ir")
+        .before_exit(process::exits_by_libc)
         .release_context(ContextRelease::AtSealing)
         .polls(true)
         .import(
@@ -225,11 +226,11 @@ unsafe extern "C" {
 
 /// `argc` and `argv`, which live as long as the program and end with a null.
 fn arguments(options: &Options) -> Arguments {
-    let file = options.file.to_string_lossy().into_owned();
-    let words = std::iter::once(file).chain(options.arguments.iter().cloned());
+    let file = options.file.as_os_str();
+    let words = std::iter::once(file).chain(options.arguments.iter().map(OsString::as_os_str));
     let mut argv: Vec<*const c_char> = words
         // A word from a command line holds no NUL.
-        .filter_map(|word| CString::new(word).ok())
+        .filter_map(|word| CString::new(word.as_bytes()).ok())
         .map(|word| word.into_raw().cast_const())
         .collect();
     let argc = argv.len() as c_int;

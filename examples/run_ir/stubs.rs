@@ -1,68 +1,115 @@
-//! Stubs between the program and functions of the host: each looks whether a signal was noted, and goes on.
-//!
-//! Only programs with signal handlers get them.
+//! Stubs: a few instructions before functions of the host, which put the function's address into `r11` (no function's
+//! argument) and go on to code that is the same for all stubs of a kind.
 
 use crate::signals::{NOTED, run_noted};
+use crate::waits::run_ir_wait;
 use memmap2::MmapMut;
 use std::arch::global_asm;
 
 /// Bytes of a stub.
 const STUB: usize = 48;
 
-/// A stub before each of these functions, in their order; the functions themselves where there is no memory.
-///
-/// The stubs live as long as the process.
-pub fn before(targets: Vec<usize>) -> Vec<usize> {
-    match write(&targets) {
-        Ok(first) => (0..targets.len()).map(|i| first + i * STUB).collect(),
-        Err(_) => targets,
+/// What a stub does, and before which function.
+#[derive(Clone, Copy)]
+pub enum Stub {
+    /// Runs the handlers of signals that were noted, if any, and goes on.
+    Looks(usize),
+    /// Calls a function that waits, as [`crate::waits`] has it.
+    Waits(usize),
+}
+
+/// Writes stubs, which live as long as the process. The functions themselves where there is no memory.
+pub fn before(stubs: &[Stub]) -> Vec<usize> {
+    if stubs.is_empty() {
+        return Vec::new();
+    }
+    let code: Vec<_> = stubs.iter().map(|stub| stub.code()).collect();
+    match place(&code.concat()) {
+        Ok(first) => (0..stubs.len()).map(|i| first + i * STUB).collect(),
+        Err(_) => stubs.iter().map(|stub| stub.target()).collect(),
     }
 }
 
-fn write(targets: &[usize]) -> std::io::Result<usize> {
-    let mut memory = MmapMut::map_anon((targets.len() * STUB).max(1))?;
-    for (stub, target) in memory.chunks_exact_mut(STUB).zip(targets) {
-        stub.copy_from_slice(&code(*target));
-    }
+fn place(code: &[u8]) -> std::io::Result<usize> {
+    let mut memory = MmapMut::map_anon(code.len())?;
+    memory.copy_from_slice(code);
     let memory = memory.make_exec()?;
     let first = memory.as_ptr() as usize;
     std::mem::forget(memory);
     Ok(first)
 }
 
-/// Goes on to the function if nothing was noted. `r11` is no function's argument.
-fn code(target: usize) -> [u8; STUB] {
+impl Stub {
+    fn target(self) -> usize {
+        let (Stub::Looks(target) | Stub::Waits(target)) = self;
+        target
+    }
+
+    fn code(self) -> [u8; STUB] {
+        match self {
+            Stub::Looks(target) => looks(target),
+            Stub::Waits(target) => waits(target),
+        }
+    }
+}
+
+/// Puts instructions into a stub.
+fn assemble(parts: &[&[u8]]) -> [u8; STUB] {
     let mut code = [0xcc; STUB];
     let mut at = 0;
-    let mut push = |bytes: &[u8]| {
-        code[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
-    push(&[0x49, 0xbb]); // movabs r11, NOTED
-    push(&((&raw const NOTED) as u64).to_le_bytes());
-    push(&[0x41, 0x83, 0x3b, 0x00]); // cmp dword [r11], 0
-    push(&[0x49, 0xbb]); // movabs r11, target
-    push(&(target as u64).to_le_bytes());
-    push(&[0x75, 0x03]); // jne over the next
-    push(&[0x41, 0xff, 0xe3]); // jmp r11
-    push(&[0xff, 0x25, 0, 0, 0, 0]); // jmp [rip]
-    push(&(run_ir_stub_slow as *const () as u64).to_le_bytes());
+    for part in parts {
+        code[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
     code
+}
+
+const MOVABS_R11: &[u8] = &[0x49, 0xbb];
+/// `jmp [rip]`: the address follows.
+const JUMP: &[u8] = &[0xff, 0x25, 0, 0, 0, 0];
+
+fn waits(target: usize) -> [u8; STUB] {
+    assemble(&[
+        MOVABS_R11,
+        &(target as u64).to_le_bytes(),
+        JUMP,
+        &(run_ir_wait as *const () as u64).to_le_bytes(),
+    ])
+}
+
+fn looks(target: usize) -> [u8; STUB] {
+    assemble(&[
+        MOVABS_R11,
+        &((&raw const NOTED) as u64).to_le_bytes(),
+        &[0x41, 0x83, 0x3b, 0x00], // cmp dword [r11], 0
+        MOVABS_R11,
+        &(target as u64).to_le_bytes(),
+        &[0x75, 0x03],       // jne over the next
+        &[0x41, 0xff, 0xe3], // jmp r11
+        JUMP,
+        &(run_ir_stub_looks as *const () as u64).to_le_bytes(),
+    ])
 }
 
 unsafe extern "C" {
     /// Runs the noted handlers, and goes on to the function in `r11`.
-    fn run_ir_stub_slow();
+    fn run_ir_stub_looks();
 }
 
 // All that a function may be given is kept: six integers, vectors of all sizes, how many of these in rax, the static
-// chain in r10; and the target in r11. 2752 bytes are XSAVE's area for the vectors of the largest processor.
+// chain in r10; and the target in r11. 2752 bytes are XSAVE's area for the vectors of the largest processor. A handler
+// may end the thread, which unwinds this frame: so there is a record for it.
 global_asm!(
-    ".globl run_ir_stub_slow",
-    ".hidden run_ir_stub_slow",
-    "run_ir_stub_slow:",
+    ".hidden run_ir_stub_looks",
+    ".globl run_ir_stub_looks",
+    ".type run_ir_stub_looks,@function",
+    "run_ir_stub_looks:",
+    ".cfi_startproc",
     "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
     "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
     "push rdi",
     "push rsi",
     "push rdx",
@@ -96,6 +143,10 @@ global_asm!(
     "pop rsi",
     "pop rdi",
     "pop rbp",
+    ".cfi_def_cfa rsp, 8",
+    ".cfi_restore rbp",
     "jmp r11",
+    ".cfi_endproc",
+    ".size run_ir_stub_looks, . - run_ir_stub_looks",
     run = sym run_noted,
 );

@@ -1,7 +1,8 @@
 //! Names that the program does not define: libc's, libm's, and what `run_ir` supplies in their place.
 
-use crate::{c11, process, threads, timers, waiting};
-use std::ffi::{CStr, CString, c_void};
+use crate::{c11, process, threads, timers};
+use std::ffi::{CStr, CString, OsStr, c_void};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The libraries that a C program is linked with by default.
@@ -13,13 +14,12 @@ pub fn find(name: &str) -> Option<*const ()> {
         .or_else(|| threads::supplied(name))
         .or_else(|| c11::supplied(name))
         .or_else(|| timers::supplied(name))
-        .or_else(|| waiting::supplied(name))
         .or_else(|| library_symbol(name))
 }
 
 /// Adds a shared library to those that names are looked up in.
-pub fn load(library: &str) -> Result<(), String> {
-    let name = CString::new(library).map_err(|error| error.to_string())?;
+pub fn load(library: impl AsRef<OsStr>) -> Result<(), String> {
+    let name = CString::new(library.as_ref().as_bytes()).map_err(|error| error.to_string())?;
     // SAFETY: a library that the user asked for; its initialisers are the user's business.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if handle.is_null() {

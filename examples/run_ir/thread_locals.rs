@@ -11,7 +11,7 @@ use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::target::{
     LLVMABISizeOfType, LLVMGetModuleDataLayout, LLVMPreferredAlignmentOfGlobal,
 };
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
 
 /// The host function that code asks.
@@ -176,7 +176,7 @@ fn of_library(number: u64) -> *mut u8 {
     address.unwrap_or(std::ptr::null()).cast_mut().cast()
 }
 
-/// Makes the thread's block. It stays: destructors may use it to the thread's very end.
+/// Makes the thread's block. Destructors may use it to the thread's very end.
 #[cold]
 fn begin() -> *mut u8 {
     // Code takes the call for one without side effects.
@@ -197,5 +197,15 @@ fn begin() -> *mut u8 {
         BASE.set(base);
         *libc::__errno_location() = errno;
         base
+    }
+}
+
+/// The calling thread ends, and runs no code of the program's any more.
+pub fn free() {
+    let base = BASE.replace(std::ptr::null_mut());
+    let block = instance::current().and_then(|instance| instance.block.get());
+    if let Some(block) = block.filter(|_| !base.is_null()) {
+        // SAFETY: from `begin`, with this layout; no code is left that could have its address.
+        unsafe { dealloc(base, block.layout) };
     }
 }

@@ -3,10 +3,15 @@
 //! `pthread_create` is ours, also for loaded libraries (`std::thread` calls it from within libstdc++): this
 //! executable defines it, and the dynamic linker finds it here first. Who calls it from outside the program, such as
 //! the cache for its own threads, gets libc's.
+//!
+//! A thread runs code of the program's to its very end: libc calls destructors of keys in several rounds, any of which
+//! may call the program. In each round it goes through the keys by number. So our own key has the highest there is, and
+//! its destructor, in the last round, comes after everything of the program's: there the thread is unpinned, and what
+//! it holds is freed.
 
 use crate::frontend::Key;
 use crate::instance::{self, Instance};
-use crate::process;
+use crate::{process, signals, thread_locals};
 use inkpot::{Cache, Guard, Participant};
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
@@ -20,37 +25,58 @@ type Create = unsafe extern "C" fn(
     Start,
     *mut c_void,
 ) -> c_int;
-type Destructor = unsafe extern "C" fn(*mut c_void);
+type Destructor = unsafe extern "C-unwind" fn(*mut c_void);
+
+unsafe extern "C" {
+    /// Calls `destructor` when the calling thread ends, before the destructors of keys.
+    fn __cxa_thread_atexit_impl(
+        destructor: Destructor,
+        object: *mut c_void,
+        dso: *const c_void,
+    ) -> c_int;
+}
 
 static CACHE: OnceLock<Cache<Key>> = OnceLock::new();
 
-/// The key whose destructor runs those of the thread's variables. Made before any of the program's, it is asked
-/// before them in each round.
+/// Its destructor is the last of all to be called when a thread ends.
 static END: OnceLock<libc::pthread_key_t> = OnceLock::new();
 
 thread_local! {
     /// The thread, as the cache knows it.
     static PARTICIPANT: Cell<Option<&'static Participant>> = const { Cell::new(None) };
-    /// What `__cxa_thread_atexit` registered, newest last. Never dropped: [`run_destructors`] empties it.
+    /// What `__cxa_thread_atexit` registered, newest last. Never dropped by Rust, as destructors may register others to
+    /// the thread's very end: [`end`] frees it.
     static DESTRUCTORS: RefCell<std::mem::ManuallyDrop<Vec<(Destructor, usize)>>> =
         const { RefCell::new(std::mem::ManuallyDrop::new(Vec::new())) };
 }
 
 /// Before the program starts.
-pub fn begin(cache: Cache<Key>) {
+///
+/// # Errors
+/// When there are no keys.
+pub fn begin(cache: Cache<Key>) -> Result<(), String> {
     // The first stays: there is one program.
     let _ = CACHE.set(cache);
+    let mut keys = Vec::new();
     let mut key = 0;
     // SAFETY: `key` is written by the call.
-    if unsafe { libc::pthread_key_create(&mut key, Some(end)) } == 0 {
-        let _ = END.set(key);
+    while unsafe { libc::pthread_key_create(&mut key, Some(end)) } == 0 {
+        keys.push(key);
     }
+    let highest = keys.iter().copied().max();
+    let highest = highest.ok_or("no key is left for the program's threads")?;
+    for key in keys.into_iter().filter(|key| *key != highest) {
+        // SAFETY: created above, and used by nobody.
+        unsafe { libc::pthread_key_delete(key) };
+    }
+    let _ = END.set(highest);
+    Ok(())
 }
 
-/// What a thread of the program holds, until the cache finds that it is gone.
+/// What a thread of the program holds.
 struct Life {
-    /// None on the first thread, whose guard stands at the bottom of its stack.
-    _pinned: Option<(Guard<'static>, &'static Participant)>,
+    /// The guard refers to the participant. None on the first thread, whose guard stands at the bottom of its stack.
+    pinned: Option<(Guard<'static>, *mut Participant)>,
     /// The instance whose end may have to wait for the thread's.
     counted: Option<&'static Instance>,
     /// Rounds of destructors that have begun.
@@ -142,11 +168,13 @@ pub fn adopt(instance: &'static Instance) {
 /// `counted`: the instance's end may have to wait for the thread.
 fn pin_for_life(instance: &'static Instance, counted: bool) {
     if let Some(cache) = CACHE.get() {
-        let participant: &Participant =
-            Box::leak(Box::new(cache.participant("a thread of the program")));
-        let pinned = (participant.pin(), participant);
+        let participant = Box::into_raw(Box::new(cache.participant("a thread of the program")));
+        // SAFETY: freed by `end`, after the guard, and when nothing of the program's runs any more.
+        let participant: &'static Participant = unsafe { &*participant };
         PARTICIPANT.set(Some(participant));
-        live(Some(pinned), counted.then_some(instance));
+        let guard = participant.pin();
+        let participant = std::ptr::from_ref(participant).cast_mut();
+        live(Some((guard, participant)), counted.then_some(instance));
         instance.enter();
     }
 }
@@ -169,38 +197,59 @@ pub fn blocking<R>(wait: impl FnOnce() -> R) -> R {
 }
 
 /// Has [`end`] called when the calling thread ends.
-fn live(
-    pinned: Option<(Guard<'static>, &'static Participant)>,
-    counted: Option<&'static Instance>,
-) {
-    let life = Box::leak(Box::new(Life {
-        _pinned: pinned,
+fn live(pinned: Option<(Guard<'static>, *mut Participant)>, counted: Option<&'static Instance>) {
+    let life = Box::into_raw(Box::new(Life {
+        pinned,
         counted,
         rounds: 0,
     }));
-    let life: *mut Life = life;
     if let Some(&key) = END.get() {
-        // SAFETY: a key of ours.
-        unsafe { libc::pthread_setspecific(key, life.cast()) };
+        // SAFETY: a key of ours; a destructor that takes nothing; an address in this executable.
+        unsafe {
+            libc::pthread_setspecific(key, life.cast());
+            let dso = (&raw const END).cast();
+            __cxa_thread_atexit_impl(destruct, std::ptr::null_mut(), dso);
+        }
     }
 }
 
-/// libc calls this when a thread ends, before the destructors of the program's own keys, in rounds.
-///
-/// After the last round there is nobody to unpin the thread: destructors of the program's may still follow ours in
-/// it. So it stays pinned, and the cache finds it by its death; what stands in `life` is not given back.
-unsafe extern "C" fn end(life: *mut c_void) {
+/// Natively the destructors of variables run before those of keys.
+unsafe extern "C-unwind" fn destruct(_nothing: *mut c_void) {
     run_destructors();
-    if let Some(&key) = END.get() {
-        // SAFETY: a key of ours; libc gives up after its last round.
-        unsafe { libc::pthread_setspecific(key, life) };
+}
+
+/// libc calls this when a thread ends, in each of its rounds, after the destructors of the program's own keys.
+unsafe extern "C" fn end(life: *mut c_void) {
+    let of_this_thread = life.cast::<Life>();
+    // SAFETY: from `live`, of this thread.
+    let rounds = unsafe {
+        (*of_this_thread).rounds += 1;
+        (*of_this_thread).rounds
+    };
+    if rounds < ROUNDS {
+        if let Some(&key) = END.get() {
+            // SAFETY: a key of ours.
+            unsafe { libc::pthread_setspecific(key, life) };
+        }
+        return;
     }
-    // SAFETY: from `live`, of this thread, and never freed.
-    let life = unsafe { &mut *life.cast::<Life>() };
-    life.rounds = life.rounds.saturating_add(1);
-    if let (ROUNDS, Some(instance)) = (life.rounds, life.counted) {
-        instance.uncount_thread();
+    signals::thread_ends();
+    // Nothing of the program's runs on this thread from here on.
+    let _ = PARTICIPANT.try_with(|participant| participant.set(None));
+    // SAFETY: from `live`, and libc does not ask again; the guard goes before its participant, which was a box.
+    unsafe {
+        let life = Box::from_raw(of_this_thread);
+        if let Some((guard, participant)) = life.pinned {
+            drop(guard);
+            drop(Box::from_raw(participant));
+        }
+        if let Some(instance) = life.counted {
+            instance.uncount_thread();
+        }
     }
+    thread_locals::free();
+    let destructors = DESTRUCTORS.try_with(|all| std::mem::take(&mut **all.borrow_mut()));
+    drop(destructors);
 }
 
 unsafe extern "C-unwind" {

@@ -34,6 +34,7 @@ pub const LIBC: &[Program] = &[
 pub const ENDS_AND_SIGNALS: &[Program] = &[
     program("exit_order.c"),
     program("exit_deep.c"),
+    program("exit_by_libc.c").arguments(&["nested"]),
     program("abort_inside.c"),
     program("null_call.c"),
     program("stack_overflow.c"),
@@ -46,6 +47,9 @@ pub const ENDS_AND_SIGNALS: &[Program] = &[
     program("signals_restart.c").needs(&[Signals]),
     program("signals_timer.c").needs(&[Signals]),
     program("signals_overflow.c").needs(&[Signals]),
+    program("signals_streams.c").needs(&[Signals, Threads]),
+    program("signals_waiting.c").needs(&[Signals, Threads]),
+    program("signals_abort.c").needs(&[Signals]),
     program("signals_threads.c").needs(&[Signals, Threads, ThreadLocals]),
 ];
 
@@ -59,6 +63,8 @@ pub const THREADS: &[Program] = &[
     program("threads_main_exit.c").needs(&[Threads]),
     program("threads_exit.c").needs(&[Threads, JoinsMain]),
     program("threads_cancel.c").needs(&[Threads]),
+    program("threads_cancel_waits.c").needs(&[Threads, Signals]),
+    program("threads_hundreds.c").needs(&[Threads, Signals, ThreadLocals]),
     program("threads_specific.c").needs(&[Threads]),
     program("threads_detached.c").needs(&[Threads]),
     program("threads_atomic.c").needs(&[Threads]),

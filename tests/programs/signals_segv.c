@@ -9,6 +9,7 @@
 static sigjmp_buf back;
 static void *volatile where;
 static volatile int zero;
+static void (*volatile nothing)(void);
 static void handler(int s, siginfo_t *info, void *context) { (void)context; where = info->si_addr; siglongjmp(back, s); }
 static int poke(volatile char *p) {
     int s = sigsetjmp(back, 1);
@@ -29,7 +30,7 @@ int main(void) {
     char *page = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), ok = 0;
     for (int i = 0; i < 3; i++) {
         int a = poke(page + i * 1000), at = where == page + i * 1000;
-        printf("%d %d %d %d %d\n", a == SIGSEGV, at, poke(&ok), divide(i + 1) == -SIGFPE, call(NULL) == SIGSEGV);
+        printf("%d %d %d %d %d\n", a == SIGSEGV, at, poke(&ok), divide(i + 1) == -SIGFPE, call(nothing) == SIGSEGV);
     }
     return ok;
 }

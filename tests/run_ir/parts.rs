@@ -39,7 +39,7 @@ mod refuse;
 mod sets;
 #[path = "../../examples/run_ir/shared.rs"]
 mod shared;
-#[path = "../../examples/run_ir/signals.rs"]
+#[path = "../../examples/run_ir/signals/mod.rs"]
 mod signals;
 #[path = "../../examples/run_ir/split.rs"]
 mod split;
@@ -55,5 +55,7 @@ mod threads;
 mod timers;
 #[path = "../../examples/run_ir/waiting.rs"]
 mod waiting;
+#[path = "../../examples/run_ir/waits.rs"]
+mod waits;
 #[path = "../../examples/run_ir/watch.rs"]
 mod watch;

@@ -1,0 +1,54 @@
+/* Hundreds of threads, one after the other, with large variables of their own; and signal actions by the hundred
+ * thousand: nothing of them stays. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static _Thread_local char mine[256 << 10] = {1};
+static pthread_key_t key;
+static int destroyed;
+static void destroy(void *value) { destroyed += ((char *)value)[0] + ((char *)value)[sizeof mine - 1] == 3; }
+static void *work(void *argument) {
+    memset(mine + 1, 2, sizeof mine - 1);
+    pthread_setspecific(key, mine);
+    return argument;
+}
+static void handler(int s) { (void)s; }
+
+static long resident_kib(void) {
+    long all = 0, resident = 0;
+    FILE *status = fopen("/proc/self/statm", "r");
+    if (!status || fscanf(status, "%ld %ld", &all, &resident) != 2) return -1;
+    fclose(status);
+    return resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
+static void threads(int count) {
+    for (int i = 0; i < count; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, work, NULL);
+        pthread_join(thread, NULL);
+    }
+}
+static void actions(int count) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    for (int i = 0; i < count; i++) sigaction(SIGUSR1, &action, NULL);
+}
+
+int main(void) {
+    pthread_key_create(&key, destroy);
+    threads(20);
+    actions(100);
+    long before = resident_kib();
+    threads(300);
+    actions(400000);
+    long grown = resident_kib() - before;
+    /* The threads' variables alone are 75 MiB, the actions 60. */
+    if (grown > 40 << 10) printf("%ld KiB stay\n", grown);
+    printf("%d\n", destroyed);
+    return 0;
+}

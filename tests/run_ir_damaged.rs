@@ -85,7 +85,7 @@ fn damage(random: &mut Random, file: &mut Vec<u8>) {
         let length = random.below(64).min(file.len() - at);
         match random.below(8) {
             0 => file.truncate(at),
-            1 | 2 | 3 => file[at] ^= 1 << random.below(8),
+            1..=3 => file[at] ^= 1 << random.below(8),
             4 => file[at] = random.next() as u8,
             5 => {
                 let from = random.below(file.len() - length + 1);
@@ -186,7 +186,7 @@ fn main() {
     fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("program");
     let command = [file.to_string_lossy().into_owned()];
-    let options = Options::parse(command).expect("a file is enough");
+    let options = Options::parse(command.map(Into::into)).expect("a file is enough");
     let programs = programs();
     assert!(programs.len() > 100, "{}", programs.len());
     let mut ends = Ends::default();

@@ -6,7 +6,7 @@ use crate::program::{GLOBALS, Program};
 use crate::split::{Bitcode, Pieces};
 use crate::stubs::{self, Stub};
 use crate::thread_locals::RUNTIME;
-use crate::{shared, signals, symbols, waiting, waits};
+use crate::{shared, signals, symbols, unpinned, waits};
 use inkpot::{BoxError, Cache, Frontend, Unit};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -189,7 +189,7 @@ fn imports(names: &[String], side_by_side: bool) -> HashMap<String, usize> {
         let own = signals::supplied(name).filter(|_| handles_signals);
         let shared = || shared::supplied(name).filter(|_| side_by_side);
         // A handler may leave the function that it interrupts by `siglongjmp`: it must find the thread pinned there.
-        if let Some(unpinned) = waiting::supplied(name).filter(|_| !handles_signals) {
+        if let Some(unpinned) = unpinned::supplied(name).filter(|_| !handles_signals) {
             found.insert(name.clone(), unpinned as usize);
             continue;
         }

@@ -20,7 +20,7 @@
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
-//! - [`waiting`] unpins threads while they wait in libc, if the program handles no signals;
+//! - [`unpinned`] unpins threads while they wait in libc, if the program handles no signals;
 //! - [`waits`] calls the host's functions that wait if it does, and [`signals`] runs its handlers, where that can
 //!   be done; both with the help of [`stubs`];
 //! - [`instance`] is one run of the program, [`side_by_side`] has several at once, [`shared`] what these would share;
@@ -54,7 +54,7 @@ mod symbols;
 mod thread_locals;
 mod threads;
 mod timers;
-mod waiting;
+mod unpinned;
 mod waits;
 mod watch;
 

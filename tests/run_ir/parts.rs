@@ -53,8 +53,8 @@ mod thread_locals;
 mod threads;
 #[path = "../../examples/run_ir/timers.rs"]
 mod timers;
-#[path = "../../examples/run_ir/waiting.rs"]
-mod waiting;
+#[path = "../../examples/run_ir/unpinned.rs"]
+mod unpinned;
 #[path = "../../examples/run_ir/waits.rs"]
 mod waits;
 #[path = "../../examples/run_ir/watch.rs"]

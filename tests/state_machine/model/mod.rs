@@ -10,7 +10,7 @@ use crate::support::synthetic::{CONTEXT, CONTEXT_PER_METHOD, Code, How};
 
 pub use machine::{Reference, Transition};
 pub use memory::Generation;
-pub use threads::{Kind, Participant, Pointer};
+pub use threads::{Participant, Pointer};
 
 /// Methods of a generation, at most.
 pub const LIMIT: usize = 6;

@@ -145,7 +145,8 @@ fn what_a_protothread_left_is_found_again() {
         .map(|n| format!("{:?}", format!("prototype#{n}")))
         .collect();
     let mut names = names(&cache);
-    (names.sort(), expected.sort());
+    names.sort();
+    expected.sort();
     assert_eq!(names, expected);
     let statistics = cache.statistics();
     assert_eq!(statistics.compiles, 12 + 9 * 40, "each was compiled once");

@@ -90,6 +90,8 @@ pub struct Batch<'b, K: Key> {
     pub(crate) addressed: Vec<Arc<Method<K>>>,
     pub(crate) table: &'b Arc<Table<K>>,
     pub(crate) polls: bool,
+    /// Methods that nobody had mentioned before the batch did.
+    pub(crate) made: usize,
     /// What the context grew by; below zero if it shrank, or was charged too much before.
     pub(crate) context_bytes: i64,
     pub(crate) phases: Phases,
@@ -120,6 +122,7 @@ impl<'b, K: Key> Batch<'b, K> {
             callees: Vec::new(),
             addressed: Vec::new(),
             table,
+            made: 0,
             context_bytes: 0,
             phases: Phases::default(),
         }
@@ -148,7 +151,7 @@ impl<'b, K: Key> Batch<'b, K> {
     /// The symbols of another method (or of one of these). It stays callable as long as the
     /// batch's code does, whether it has code of its own or not.
     pub fn callee(&mut self, key: &K) -> Result<Callee, Error> {
-        let method = self.table.intern(key)?;
+        let method = self.intern(key)?;
         let callee = Callee {
             cell: cell_symbol(&method),
             address: address_symbol(&method),
@@ -160,7 +163,8 @@ impl<'b, K: Key> Batch<'b, K> {
     /// The code takes the canonical address of this method: once it is linked, the method's cell and
     /// thunk stay until the cache ends. To be called for every [`Callee::address`] used.
     pub fn takes_address(&mut self, key: &K) -> Result<(), Error> {
-        self.addressed.push(self.table.intern(key)?);
+        let method = self.intern(key)?;
+        self.addressed.push(method);
         Ok(())
     }
 
@@ -170,6 +174,14 @@ impl<'b, K: Key> Batch<'b, K> {
             flag: POLL_FLAG.to_owned(),
             safepoint: POLL_SAFEPOINT.to_owned(),
         })
+    }
+
+    fn intern(&mut self, key: &K) -> Result<Arc<Method<K>>, Error> {
+        if let Some(known) = self.table.find(key) {
+            return Ok(known);
+        }
+        self.made += 1;
+        self.table.intern(key)
     }
 
     /// Method `i` failed, and has no part in the object.

@@ -18,6 +18,9 @@ use crossbeam_epoch::{Atomic, Guard, Owned, Shared, pin, unprotected};
 /// The fewest buckets. There are as many buckets as entries, or up to eight times as many.
 const FEWEST: usize = 64;
 
+/// What an `Arc` has in front of its value.
+pub(super) const COUNTS: usize = 2 * size_of::<usize>();
+
 /// What a key leads to, shared by the nodes of the array that is in use and of those before it.
 struct Item<K, V> {
     key: K,
@@ -62,6 +65,10 @@ pub(super) struct Map<K, V> {
 }
 
 impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
+    /// Sizes of the pieces of memory that one entry takes.
+    pub(super) const ENTRY: [usize; 2] =
+        [size_of::<Node<K, V>>(), COUNTS + size_of::<Item<K, V>>()];
+
     pub(super) fn new() -> Self {
         Self {
             buckets: Atomic::new(Buckets::new(FEWEST)),

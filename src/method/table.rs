@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use super::Key;
 use super::callback::Callbacks;
 use super::cells::Cells;
-use super::map::Map;
+use super::map::{COUNTS, Map};
 use super::record::Method;
 use super::resolve::ResolveContext;
 use crate::code::CodeSpace;
@@ -46,6 +46,12 @@ struct GivenOut<K: Key> {
 }
 
 impl<K: Key> Table<K> {
+    /// Sizes of the pieces of memory that one record and its place in the map take.
+    pub(crate) const RECORD: [usize; 3] = {
+        let [node, item] = Map::<K, Weak<Method<K>>>::ENTRY;
+        [COUNTS + size_of::<Method<K>>(), node, item]
+    };
+
     pub(crate) fn new(
         space: Arc<CodeSpace>,
         context: ResolveContext,

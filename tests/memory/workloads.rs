@@ -15,6 +15,8 @@ pub enum Kind {
     Tiny,
     /// Some 700 bytes: calls of other methods, constants, a branch.
     Medium,
+    /// Calls of eight methods that no other method calls, and that have no code; constants.
+    Strangers,
     /// A table of numbers that no other method has.
     Constants,
     /// Structures that no other method has.
@@ -71,6 +73,20 @@ impl Frontend for Filler {
                     let call = build.build_call(unit.callee(&callee, unary), &[z.into()], "")?;
                     let called = call.try_as_basic_value().unwrap_basic().into_int_value();
                     y = build.build_int_add(called, y, "")?;
+                }
+                y
+            }
+            Kind::Strangers => {
+                let mut y = x;
+                for i in 0..8 {
+                    let callee = Key {
+                        kind: Kind::Strangers,
+                        n: (key.n + 1) << 10 | i,
+                    };
+                    let z = build.build_xor(y, constant(i.into()), "")?;
+                    let z = build.build_int_mul(z, constant(u64::from(i) + 100), "")?;
+                    let call = build.build_call(unit.callee(&callee, unary), &[z.into()], "")?;
+                    y = call.try_as_basic_value().unwrap_basic().into_int_value();
                 }
                 y
             }

@@ -16,20 +16,38 @@ pub(super) fn in_use() -> i64 {
     (info.uordblks + info.hblkhd) as i64
 }
 
-/// The largest piece that the allocator keeps for a thread when it is freed.
+/// The largest piece that the allocator keeps for a thread when it is freed, the smallest, and how far
+/// sizes are apart.
 const LARGEST_IN_STORE: usize = 1032;
+const SMALLEST: usize = 24;
+const STEP: usize = 16;
+/// Pieces that it keeps of each size.
+const KEPT_OF_EACH_SIZE: usize = 7;
 
 /// Fills the calling thread's store of freed pieces. What is in there counts as in use: if it were
-/// full at one time and not at another, the difference would look like a context's. A compilation
-/// leaves it full, and until the next one its worker takes from it what lists and records need.
+/// full at one time and not at another, the difference would look like a context's.
 pub(super) fn fill_store() {
-    const KEPT_OF_EACH_SIZE: usize = 7;
-    let sizes = (24..=LARGEST_IN_STORE).step_by(16);
-    let wanted = sizes.flat_map(|size| [size; KEPT_OF_EACH_SIZE]);
-    let mut pieces = [std::ptr::null_mut(); LARGEST_IN_STORE.div_ceil(16) * KEPT_OF_EACH_SIZE];
-    for (piece, size) in pieces.iter_mut().zip(wanted) {
-        // SAFETY: no preconditions.
-        *piece = unsafe { libc::malloc(size) };
+    const SIZES: usize = (LARGEST_IN_STORE - SMALLEST) / STEP + 1;
+    let mut pieces = [std::ptr::null_mut(); 2 * SIZES * KEPT_OF_EACH_SIZE];
+    let mut many = 0;
+    // Now and then a piece is one step larger than was asked for, and is one of the next size then.
+    let mut of_this_size = 0;
+    for size in (SMALLEST..=LARGEST_IN_STORE).step_by(STEP) {
+        let mut of_next_size = 0;
+        while of_this_size < KEPT_OF_EACH_SIZE && of_next_size < KEPT_OF_EACH_SIZE {
+            // SAFETY: no preconditions; the size of null is 0.
+            let usable = unsafe {
+                pieces[many] = libc::malloc(size);
+                libc::malloc_usable_size(pieces[many])
+            };
+            many += 1;
+            if usable > size {
+                of_next_size += 1;
+            } else {
+                of_this_size += 1;
+            }
+        }
+        of_this_size = of_next_size;
     }
     for piece in pieces {
         // SAFETY: allocated above, or null.
@@ -45,9 +63,12 @@ pub(super) fn measurable(bytes: &[u8]) -> Vec<u8> {
     copy
 }
 
-/// What a [`measurable`] copy takes, with the allocator's own header and rounding.
-pub(super) fn taken_by(copy: &Vec<u8>) -> i64 {
-    copy.capacity() as i64 + 16
+/// What the allocator takes for a piece of so many bytes, with its own header and rounding.
+pub(super) fn taken_by(bytes: usize) -> i64 {
+    match bytes {
+        0 => 0,
+        _ => (bytes + 8).next_multiple_of(16).max(32) as i64,
+    }
 }
 
 /// Turns measured differences into charges.

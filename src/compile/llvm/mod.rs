@@ -19,6 +19,7 @@ mod threads;
 mod unit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use inkwell::context::Context;
@@ -32,7 +33,7 @@ use self::unit::Finished;
 pub use self::unit::Unit;
 use super::{Backend, Batch};
 use crate::error::{BoxError, Error};
-use crate::method::Key;
+use crate::method::{Key, Method, Table};
 
 /// Emits methods as LLVM IR: what an embedder implements.
 ///
@@ -254,6 +255,14 @@ impl<F: Frontend> Llvm<F> {
     }
 }
 
+/// What a batch took of the heap besides the context: lists that go when it is linked, and records of
+/// methods, which are charged as such.
+fn taken_for<K: Key>(batch: &Batch<'_, K>) -> i64 {
+    let list = |list: &Vec<_>| heap::taken_by(list.capacity() * size_of::<Arc<Method<K>>>());
+    let record: i64 = Table::<K>::RECORD.map(heap::taken_by).iter().sum();
+    list(&batch.callees) + list(&batch.addressed) + batch.made as i64 * record
+}
+
 impl<F: Frontend> Backend<F::Key> for Llvm<F> {
     type Context = LlvmContext;
 
@@ -287,11 +296,13 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
         let before = heap::in_use();
         let object = self.compile_module(context, &machine, batch);
         self.machines.give_back(machine);
-        let (kept, work) = object
-            .as_ref()
-            .map_or((0, 0), |o| (heap::taken_by(o), o.len() as u64));
-        let measured = heap::in_use() - before - kept;
-        let grown = self.machines.gauge().grown(measured, work, context.bytes);
+        let (copy, work) = object.as_ref().map_or((0, 0), |o| (o.capacity(), o.len()));
+        heap::fill_store();
+        let measured = heap::in_use() - before - heap::taken_by(copy) - taken_for(batch);
+        let grown = self
+            .machines
+            .gauge()
+            .grown(measured, work as u64, context.bytes);
         context.bytes += grown;
         batch.correct_context(grown);
         object

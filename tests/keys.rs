@@ -109,6 +109,7 @@ fn a_key_that_panics_leaves_the_table_as_it_was() {
         assert_eq!(found.address(), handles[n as usize].address());
         // SAFETY: the type is right.
         assert_eq!(
+            // SAFETY: the type is right.
             unsafe { found.get(&mut me.pin()).unwrap().call(1) },
             i64::from(n) + 1
         );

@@ -9,37 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inkpot::{Backend, Batch, Cache, Entry, Error, Guard, Participant, Reclaimer};
+use support::held::{HOST, X, churn_until_gone, resident};
 use support::synthetic::{Code, Context, How, Synthetic, Unary, inside, method, quarantined};
 use support::{Gate, leaf, wait_until};
-
-const HOST: Code = Code::new(4, How::Host).framed();
-const X: i64 = 1000;
-
-fn resident(cache: &Cache<Code>, guard: &mut Guard<'_>, codes: &[Code]) {
-    for &code in codes {
-        method(cache, code).get(guard).unwrap();
-    }
-}
-
-/// Has a method compiled and evicts it; comes to safepoints until it is gone, and with it whatever
-/// else could go. Then so many generations are held.
-#[track_caller]
-fn churn_until_gone(cache: &Cache<Code>, me: &Participant, held: u64) {
-    // Not looked up: its address does not come to lie on this stack.
-    let control = Code::leaf(4711);
-    let recycled = cache.statistics().generations_recycled;
-    method(cache, control).request().unwrap();
-    wait_until("it is compiled", || cache.is_resident(&control));
-    cache.seal();
-    cache.evict(&control);
-    wait_until("all but what is held is recycled", || {
-        // SAFETY: in these tests what is used afterwards is on the stack.
-        unsafe { me.safepoint() };
-        let now = cache.statistics();
-        let fallow = now.generations_open + now.generations_dead + now.generations_fallow;
-        now.generations_recycled > recycled && fallow == held && now.generations_held == held
-    });
-}
 
 #[test]
 fn a_thread_inside_a_method_lets_all_others_go() {
@@ -111,7 +83,7 @@ fn held_over_safepoints_at_changing_places() {
         assert_eq!(unsafe { entry.unwrap().call(round) }, round + 1);
         black_box(&mut places)[(from * 5 + 7) % 64] = entry;
     }
-    let mut deep = |depth: i64| {
+    let deep = |depth: i64| {
         further_down(depth, &places, &mut || churn_until_gone(&cache, &me, 1));
     };
     deep(1);
@@ -166,7 +138,8 @@ fn an_entry_off_the_stack_ends_at_a_safepoint() {
 /// Its slot is filled anew, and what is there now is held: the entry does not take that for its own.
 #[test]
 fn an_entry_does_not_call_what_came_to_lie_in_its_place() {
-    let cache = quarantined().stress(Default::default()).build().unwrap();
+    let cache = Cache::with_backend(Synthetic::default());
+    let cache = cache.generation_methods(1).build().unwrap();
     let me = cache.participant("test");
     let mut guard = me.pin();
     resident(&cache, &mut guard, &[Code::leaf(1)]);

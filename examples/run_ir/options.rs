@@ -174,7 +174,7 @@ mod tests {
         let odd = OsString::from_vec(vec![b'a', 0xff]);
         let options = Options::parse([odd.clone(), "--".into(), odd.clone()]).unwrap();
         assert_eq!(options.file, PathBuf::from(&odd));
-        assert_eq!(options.arguments, [odd.clone()]);
+        assert_eq!(options.arguments, std::slice::from_ref(&odd));
         for flag in ["--opt", "--code-budget", "--policy", "--threads"] {
             let words = [flag.into(), odd.clone(), "a".into()];
             assert!(Options::parse(words).is_err(), "{flag}");

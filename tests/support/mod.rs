@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod fibre;
+pub mod held;
 pub mod synthetic;
 pub mod texts;
 

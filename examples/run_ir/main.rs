@@ -28,6 +28,7 @@
 
 mod c11;
 mod constants;
+mod crash;
 mod frontend;
 mod indirect;
 mod instance;

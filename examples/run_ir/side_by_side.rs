@@ -3,8 +3,9 @@
 //! Each instance's thread has a table of file descriptors of its own, in which standard output and error are files in
 //! memory; threads that it starts share that table. What libc's streams have buffered would be shared all the same, so
 //! `stdout` is unbuffered: whatever a thread prints goes to its own instance's file before the call returns. At the end
-//! all instances must have printed the same, and ended with the same code.
+//! all instances must have printed the same, and ended with the same code; [`crash`] is for those that do not get there.
 
+use crate::crash::{self, HandlerStack};
 use crate::instance::{End, Instance};
 use std::ffi::c_int;
 use std::fs::File;
@@ -82,6 +83,7 @@ pub fn run(
     live: impl Fn(&'static Instance) -> String + Copy + Send + 'static,
     report: impl FnOnce(),
 ) -> Result<std::convert::Infallible, String> {
+    crash::watch();
     // SAFETY: nothing has been printed yet.
     unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IONBF, 0) };
     let mut outputs = Vec::new();
@@ -97,6 +99,8 @@ pub fn run(
             .name(format!("instance {}", instance.number))
             .stack_size(STACK);
         let started = thread.spawn(move || {
+            // It stays: the thread does.
+            std::mem::forget(HandlerStack::of_this_thread());
             let failed = match theirs.redirect() {
                 Ok(()) => live(instance),
                 Err(message) => message,

@@ -9,6 +9,7 @@
 //! its destructor, in the last round, comes after everything of the program's: there the thread is unpinned, and what
 //! it holds is freed.
 
+use crate::crash::HandlerStack;
 use crate::frontend::Key;
 use crate::instance::{self, Instance};
 use crate::{process, signals, thread_locals};
@@ -77,6 +78,8 @@ pub fn begin(cache: Cache<Key>) -> Result<(), String> {
 struct Life {
     /// The guard refers to the participant. None on the first thread, whose guard stands at the bottom of its stack.
     pinned: Option<(Guard<'static>, *mut Participant)>,
+    /// For a thread that runs beside other instances.
+    handler_stack: Option<HandlerStack>,
     /// The instance whose end may have to wait for the thread's.
     counted: Option<&'static Instance>,
     /// Rounds of destructors that have begun.
@@ -174,8 +177,8 @@ fn pin_for_life(instance: &'static Instance, counted: bool) {
         PARTICIPANT.set(Some(participant));
         let guard = participant.pin();
         let participant = std::ptr::from_ref(participant).cast_mut();
-        live(Some((guard, participant)), counted.then_some(instance));
         instance.enter();
+        live(Some((guard, participant)), counted.then_some(instance));
     }
 }
 
@@ -198,8 +201,10 @@ pub fn blocking<R>(wait: impl FnOnce() -> R) -> R {
 
 /// Has [`end`] called when the calling thread ends.
 fn live(pinned: Option<(Guard<'static>, *mut Participant)>, counted: Option<&'static Instance>) {
+    let side_by_side = pinned.is_some() && instance::current().is_some_and(|it| !it.alone);
     let life = Box::into_raw(Box::new(Life {
         pinned,
+        handler_stack: side_by_side.then(HandlerStack::of_this_thread),
         counted,
         rounds: 0,
     }));
@@ -243,6 +248,7 @@ unsafe extern "C" fn end(life: *mut c_void) {
             drop(guard);
             drop(Box::from_raw(participant));
         }
+        drop(life.handler_stack);
         if let Some(instance) = life.counted {
             instance.uncount_thread();
         }

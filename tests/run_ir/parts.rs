@@ -5,6 +5,8 @@
 mod c11;
 #[path = "../../examples/run_ir/constants.rs"]
 mod constants;
+#[path = "../../examples/run_ir/crash.rs"]
+mod crash;
 #[path = "../../examples/run_ir/frontend.rs"]
 mod frontend;
 #[path = "../../examples/run_ir/indirect.rs"]

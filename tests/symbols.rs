@@ -248,8 +248,8 @@ fn a_handler_names_what_it_interrupts() {
                 for n in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
                     let busy = text::<Unary>(cache, &format!("busy#{}", n % 3 + 1 + 10 * thread));
                     // SAFETY: the type is right.
-                    unsafe { busy.get(&mut me.pin()).unwrap().call(20_000) };
-                    if n % 50 == 0 {
+                    unsafe { busy.get(&mut me.pin()).unwrap().call(300_000) };
+                    if n % 30 == 0 {
                         cache.evict_all();
                         cache.seal();
                     }

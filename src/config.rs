@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::code::Quarantine;
 use crate::compile::llvm::Llvm;
-use crate::compile::{Backend, ErasedBackend, Frontend, OptLevel};
+use crate::compile::{Backend, DebugInfo, ErasedBackend, Frontend, OptLevel};
 use crate::error::Error;
 use crate::evict::{Lru, Policy};
 use crate::method::Key;
@@ -87,6 +87,7 @@ pub(crate) struct Config {
     pub(crate) reclaimer: Reclaimer,
     pub(crate) stress: Stress,
     pub(crate) polls: bool,
+    pub(crate) debug_info: DebugInfo,
     pub(crate) on_poll: Option<unsafe extern "C" fn()>,
     pub(crate) imports: HashMap<String, usize>,
     pub(crate) failure_entry: Option<usize>,
@@ -133,6 +134,7 @@ impl Default for Config {
             reclaimer: Reclaimer::Thread,
             stress: Stress::default(),
             polls: false,
+            debug_info: DebugInfo::default(),
             on_poll: None,
             imports: HashMap::new(),
             failure_entry: None,
@@ -278,6 +280,12 @@ impl<K: Key> Builder<K> {
     /// How much LLVM optimises. Default: O1. (Other backends decide for themselves.)
     pub fn opt_level(mut self, level: OptLevel) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Whether debug information is kept. Default: it is stripped.
+    pub fn debug_info(mut self, debug_info: DebugInfo) -> Self {
+        self.config.debug_info = debug_info;
         self
     }
 

@@ -93,7 +93,7 @@ pub use inkwell;
 
 pub use cache::{Cache, Invalidation};
 pub use code::{Quarantine, install_fault_handler};
-pub use compile::{Backend, Batch, Callee, Frontend, OptLevel, Poll, Unit};
+pub use compile::{Backend, Batch, Callee, DebugInfo, Frontend, OptLevel, Poll, Unit};
 pub use config::{Builder, ContextRelease, Reclaimer, Stress};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};

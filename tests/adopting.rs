@@ -1,109 +1,253 @@
-//! One piece of bitcode that serves for several methods: what it declares stands for another method or import in
-//! each of them.
+//! Bitcode that is adopted: with debug information, kept or not, and damaged.
 
-use std::time::Duration;
+mod support;
+
+use std::sync::{Arc, Mutex};
 
 use inkpot::inkwell::context::Context;
 use inkpot::inkwell::memory_buffer::MemoryBuffer;
-use inkpot::{BoxError, Cache, Frontend, Handle, Unit};
+use inkpot::{BoxError, Cache, DebugInfo, Error, Frontend, Handle, OptLevel, Unit};
+use support::Unary;
 
-type Nullary = unsafe extern "C" fn() -> i64;
+/// Two functions with all that `-g` says of them; `f` has the other inlined.
+const DESCRIBED: &str = r#"
+    @table = private constant [4 x i64] [i64 3, i64 5, i64 7, i64 11], !dbg !20
+    define internal i64 @twice(i64 %x) !dbg !6 {
+      #dbg_value(i64 %x, !10, !DIExpression(), !11)
+      %r = mul i64 %x, 2, !dbg !11
+      ret i64 %r, !dbg !11
+    }
+    define i64 @f(i64 %x) !dbg !12 {
+    entry:
+      %v = alloca i64
+      store i64 %x, ptr %v, !dbg !14
+      #dbg_declare(ptr %v, !13, !DIExpression(), !14)
+      br label %head, !dbg !14
+    head:
+      %i = phi i64 [ 0, %entry ], [ %j, %head ], !dbg !15
+      %s = phi i64 [ 0, %entry ], [ %t, %head ], !dbg !15
+      %p = getelementptr [4 x i64], ptr @table, i64 0, i64 %i, !dbg !15
+      %e = load i64, ptr %p, !dbg !15
+      %d = call i64 @twice(i64 %e), !dbg !16
+      %t = add i64 %s, %d, !dbg !16
+      %j = add i64 %i, 1, !dbg !15
+      %c = icmp ult i64 %j, 4, !dbg !15
+      br i1 %c, label %head, label %done, !dbg !15
+    done:
+      %y = load i64, ptr %v, !dbg !17
+      %r = add i64 %t, %y, !dbg !17
+      ret i64 %r, !dbg !17
+    }
+    !llvm.dbg.cu = !{!0}
+    !llvm.module.flags = !{!3, !4}
+    !0 = distinct !DICompileUnit(language: DW_LANG_C11, file: !1, producer: "by hand", isOptimized: true, runtimeVersion: 0, emissionKind: FullDebug, globals: !{!20}, splitDebugInlining: false)
+    !1 = !DIFile(filename: "described.c", directory: "/")
+    !2 = !DIBasicType(name: "long", size: 64, encoding: DW_ATE_signed)
+    !3 = !{i32 7, !"Dwarf Version", i32 5}
+    !4 = !{i32 2, !"Debug Info Version", i32 3}
+    !5 = !DISubroutineType(types: !{!2, !2})
+    !6 = distinct !DISubprogram(name: "twice", scope: !1, file: !1, line: 3, type: !5, scopeLine: 3, flags: DIFlagPrototyped, spFlags: DISPFlagLocalToUnit | DISPFlagDefinition | DISPFlagOptimized, unit: !0, retainedNodes: !{!10})
+    !10 = !DILocalVariable(name: "x", arg: 1, scope: !6, file: !1, line: 3, type: !2)
+    !11 = !DILocation(line: 3, column: 9, scope: !6)
+    !12 = distinct !DISubprogram(name: "f", scope: !1, file: !1, line: 7, type: !5, scopeLine: 7, flags: DIFlagPrototyped, spFlags: DISPFlagDefinition | DISPFlagOptimized, unit: !0, retainedNodes: !{!13})
+    !13 = !DILocalVariable(name: "v", scope: !12, file: !1, line: 8, type: !2)
+    !14 = !DILocation(line: 8, column: 3, scope: !12)
+    !15 = !DILocation(line: 9, column: 3, scope: !18)
+    !16 = !DILocation(line: 10, column: 3, scope: !18)
+    !17 = !DILocation(line: 12, column: 3, scope: !12)
+    !18 = distinct !DILexicalBlock(scope: !12, file: !1, line: 9, column: 3)
+    !20 = !DIGlobalVariableExpression(var: !21, expr: !DIExpression())
+    !21 = distinct !DIGlobalVariable(name: "table", scope: !0, file: !1, line: 1, type: !22, isLocal: true, isDefinition: true)
+    !22 = !DICompositeType(tag: DW_TAG_array_type, baseType: !2, size: 256, elements: !{!23})
+    !23 = !DISubrange(count: 4)
+"#;
 
-/// Two instances of a program of two functions and a variable.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Key {
-    instance: usize,
-    function: &'static str,
-}
-
-const COUNTS: &str = "
-    @variable = external global i64
-    declare i64 @other()
-    define i64 @counts() {
-      %old = load i64, ptr @variable
-      %new = add i64 %old, 1
-      store i64 %new, ptr @variable
-      %other = call i64 @other()
-      %sum = add i64 %new, %other
-      ret i64 %sum
-    }";
-
-const OTHER: &str = "
-    @variable = external global i64
-    define i64 @other() {
-      %value = load i64, ptr @variable
-      %result = mul i64 %value, 1000
-      ret i64 %result
-    }";
-
-fn bitcode(text: &str) -> Result<Vec<u8>, BoxError> {
+fn assemble(text: &str) -> Vec<u8> {
     let context = Context::create();
-    let buffer = MemoryBuffer::create_from_memory_range_copy(text.as_bytes(), "text");
-    let module = context
-        .create_module_from_ir(buffer)
-        .map_err(|error| error.to_string())?;
-    Ok(module.write_bitcode_to_memory().as_slice().to_vec())
+    let text = MemoryBuffer::create_from_memory_range_copy(text.as_bytes(), "text");
+    let module = context.create_module_from_ir(text).unwrap();
+    module.verify().unwrap();
+    module.write_bitcode_to_memory().as_slice().to_vec()
 }
 
-struct Instances {
-    variables: [usize; 2],
+/// Adopts `f` of the bitcode, and looks how many compile units came along.
+struct Adopts {
+    bitcode: Vec<u8>,
+    units: Arc<Mutex<Vec<u32>>>,
 }
 
-impl Frontend for Instances {
-    type Key = Key;
+impl Frontend for Adopts {
+    type Key = u32;
 
-    fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
-        let text = if key.function == "counts" {
-            COUNTS
-        } else {
-            OTHER
-        };
-        let instance = key.instance;
-        let callee = &mut |name: &str| {
-            let function = "other";
-            (name == function).then_some(Key { instance, function })
-        };
-        let import = &mut |name: &str| (name == "variable").then(|| format!("{name}.{instance}"));
-        let piece = bitcode(text)?;
-        unit.adopt_as(&piece, key.function, callee, import)
-            .map(drop)
-    }
-
-    fn resolve(&self, symbol: &str) -> Option<*const ()> {
-        let instance: usize = symbol.strip_prefix("variable.")?.parse().ok()?;
-        Some(self.variables[instance] as *const ())
+    fn emit<'ctx>(&self, _: &u32, unit: &mut Unit<'_, 'ctx, u32>) -> Result<(), BoxError> {
+        unit.adopt(&self.bitcode, "f", &mut |_| None)?;
+        let units = unit.module().get_global_metadata_size("llvm.dbg.cu");
+        self.units.lock().unwrap().push(units);
+        Ok(())
     }
 }
 
-fn cache() -> Cache<Key> {
-    let variable = |start: i64| Box::into_raw(Box::new(start)) as usize;
-    let front_end = Instances {
-        variables: [variable(0), variable(10)],
-    };
-    Cache::builder(front_end)
-        // Both instances' methods come into one module.
-        .batch_window(Duration::from_millis(100))
-        .build()
-        .unwrap()
+fn method(cache: &Cache<u32>, key: u32) -> Handle<u32, Unary> {
+    // SAFETY: all bitcode here has this type for `f`.
+    unsafe { cache.method(&key) }.unwrap()
 }
 
-fn method(cache: &Cache<Key>, instance: usize, function: &'static str) -> Handle<Key, Nullary> {
-    // SAFETY: all of the functions are of this type.
-    unsafe { cache.method(&Key { instance, function }) }.unwrap()
+/// The machine code of a cache's first method, and what is behind it.
+fn code_of(cache: &Cache<u32>, key: u32) -> Vec<u8> {
+    let me = cache.participant("test");
+    let mut guard = me.pin();
+    let entry = method(cache, key);
+    // SAFETY: the type is right.
+    let code = unsafe { entry.get(&mut guard).unwrap().pointer() } as *const u8;
+    // SAFETY: the guard keeps it, and the slot that it is the first in is longer.
+    let bytes = unsafe { std::slice::from_raw_parts(code, 256) };
+    bytes.to_vec()
 }
 
 #[test]
-fn a_piece_for_two_instances() {
-    let cache = cache();
-    let methods = [0, 1].map(|instance| method(&cache, instance, "counts"));
-    methods.iter().for_each(|method| method.request().unwrap());
-    let me = cache.participant("test");
-    let mut guard = me.pin();
-    for round in 1..4 {
-        for (method, start) in methods.iter().zip([0, 10]) {
-            let entry = method.get(&mut guard).unwrap();
+fn debug_information_is_kept_or_not_and_changes_no_code() {
+    for level in [OptLevel::O0, OptLevel::O1, OptLevel::O3] {
+        let run = |debug_info: Option<DebugInfo>| {
+            let units = Arc::default();
+            let front_end = Adopts {
+                bitcode: assemble(DESCRIBED),
+                units: Arc::clone(&units),
+            };
+            let mut builder = Cache::builder(front_end).opt_level(level);
+            if let Some(debug_info) = debug_info {
+                builder = builder.debug_info(debug_info);
+            }
+            let cache = builder.build().unwrap();
+            let me = cache.participant("test");
+            let code = code_of(&cache, 1);
+            for key in 1..4 {
+                let mut guard = me.pin();
+                // SAFETY: the type is right.
+                let result = unsafe { method(&cache, key).get(&mut guard).unwrap().call(100) };
+                assert_eq!(result, 152);
+            }
+            let units = units.lock().unwrap().clone();
+            (units, code)
+        };
+        let (kept, with) = run(Some(DebugInfo::Kept));
+        let (stripped, without) = run(Some(DebugInfo::Stripped));
+        assert!(kept.iter().all(|units| *units == 1), "{kept:?}");
+        assert!(stripped.iter().all(|units| *units == 0), "{stripped:?}");
+        assert!(with == without, "{level:?}: the code is another");
+        assert_eq!(run(None).0, stripped, "it is stripped unless asked for");
+    }
+}
+
+/// A front end that describes its functions itself.
+struct Describes;
+
+impl Frontend for Describes {
+    type Key = u32;
+
+    fn emit<'ctx>(&self, n: &u32, unit: &mut Unit<'_, 'ctx, u32>) -> Result<(), BoxError> {
+        use inkpot::inkwell::debug_info::{
+            AsDIScope, DIFlags, DIFlagsConstants, DWARFEmissionKind, DWARFSourceLanguage,
+        };
+        let context = unit.context();
+        let (describe, whole) = unit.module().create_debug_info_builder(
+            true,
+            DWARFSourceLanguage::C,
+            "method",
+            "/",
+            "test",
+            false,
+            "",
+            0,
+            "",
+            DWARFEmissionKind::Full,
+            0,
+            false,
+            false,
+            "",
+            "",
+        );
+        let long = context.i64_type();
+        let file = whole.get_file();
+        let type_of = describe.create_subroutine_type(file, None, &[], DIFlags::ZERO);
+        let own = unit.define(long.fn_type(&[long.into()], false));
+        let scope = whole.as_debug_info_scope();
+        let name = format!("method {n}");
+        let described = describe.create_function(
+            scope,
+            &name,
+            None,
+            file,
+            1,
+            type_of,
+            false,
+            true,
+            1,
+            DIFlags::ZERO,
+            false,
+        );
+        own.set_subprogram(described);
+        let build = context.create_builder();
+        build.position_at_end(context.append_basic_block(own, "entry"));
+        let place =
+            describe.create_debug_location(context, 2, 1, described.as_debug_info_scope(), None);
+        build.set_current_debug_location(place);
+        let x = own.get_first_param().ok_or("x")?.into_int_value();
+        let sum = build.build_int_add(x, long.const_int((*n).into(), false), "")?;
+        build.build_return(Some(&sum))?;
+        describe.finalize();
+        Ok(())
+    }
+}
+
+#[test]
+fn debug_information_of_a_front_ends_own() {
+    for debug_info in [DebugInfo::Kept, DebugInfo::Stripped] {
+        let cache = Cache::builder(Describes)
+            .debug_info(debug_info)
+            .build()
+            .unwrap();
+        let me = cache.participant("test");
+        for n in 0..20 {
+            let mut guard = me.pin();
             // SAFETY: the type is right.
-            assert_eq!(unsafe { entry.call() }, (start + round) * 1001);
+            let result = unsafe { method(&cache, n).get(&mut guard).unwrap().call(100) };
+            assert_eq!(result, 100 + i64::from(n));
+        }
+        assert_eq!(cache.statistics().failures, 0);
+    }
+}
+
+/// Adopts as much of the bitcode as the key says.
+struct CutsShort(Vec<u8>);
+
+impl Frontend for CutsShort {
+    type Key = u32;
+
+    fn emit<'ctx>(&self, length: &u32, unit: &mut Unit<'_, 'ctx, u32>) -> Result<(), BoxError> {
+        let bitcode = &self.0[..*length as usize];
+        unit.adopt(bitcode, "f", &mut |_| None).map(drop)
+    }
+}
+
+#[test]
+fn bitcode_that_was_cut_short_is_an_error() {
+    let whole = assemble(DESCRIBED);
+    let length = whole.len() as u32;
+    let cache = Cache::builder(CutsShort(whole)).build().unwrap();
+    let me = cache.participant("test");
+    let mut failed = 0;
+    for cut in 0..length {
+        match method(&cache, cut).get(&mut me.pin()).map(|_| ()) {
+            Err(Error::Frontend { source, .. }) => {
+                assert!(source.to_string().contains("bitcode"), "{source}");
+                failed += 1;
+            }
+            // The last block has what was needed before.
+            other => assert!(cut > length / 2 && other.is_ok(), "{cut}: {other:?}"),
         }
     }
+    assert!(failed > length / 2, "{failed} of {length}");
+    // SAFETY: the type is right.
+    let result = unsafe { method(&cache, length).get(&mut me.pin()).unwrap().call(1) };
+    assert_eq!(result, 53);
 }

@@ -245,6 +245,31 @@ fn statistics() {
     assert_eq!(free["invalidations"], 0, "{free}");
 }
 
+/// Debug information goes along, or does not; the program is none the wiser.
+#[test]
+fn debug_information_may_be_kept() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("debug_info");
+    let (native, bitcode) = (folder.join("native"), folder.join("program.bc"));
+    for program in ["debug_info", "thread_local_many", "switches"] {
+        for level in LEVELS {
+            compile(clang, &source(program), &native, &[level, "-pthread"]);
+            let flags = [level, "-g", "-c", "-emit-llvm"];
+            compile(clang, &source(program), &bitcode, &flags);
+            let expected = run::<&str>(&native, &[], &folder.join("expected"), "").outcome;
+            for flags in ["--opt 0", "--opt 2", "--opt 1 --code-budget 16KiB --stress"] {
+                let flags = format!("--debug-info {flags}");
+                let got = run_through(&flags, &bitcode, &[], "run", "");
+                assert_eq!(
+                    got.outcome, expected,
+                    "{program} {level} {flags}\n{}",
+                    got.stderr
+                );
+            }
+        }
+    }
+}
+
 /// Functions whose labels outlive an activation stay, under any budget, and are named: by the cache, or, where labels
 /// stand in the program's data, by `run_ir`.
 #[test]

@@ -21,11 +21,11 @@ static DIAGNOSTICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Reads and verifies a program. The message tells what is wrong with the file.
 ///
-/// The context is leaked: the program lives as long as the process.
-pub fn load(path: &Path) -> Result<Module<'static>, String> {
+/// The context is leaked: the program lives as long as the process. `debug_info`: whether it is kept.
+pub fn load(path: &Path, debug_info: bool) -> Result<Module<'static>, String> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
-    read(&bytes, &shown.to_string()).map_err(|reason| {
+    read(&bytes, &shown.to_string(), debug_info).map_err(|reason| {
         let mut reason = reason.trim_end().to_owned();
         if reason.is_empty() {
             reason = take_diagnostics();
@@ -37,7 +37,7 @@ pub fn load(path: &Path) -> Result<Module<'static>, String> {
     })
 }
 
-fn read(bytes: &[u8], name: &str) -> Result<Module<'static>, String> {
+fn read(bytes: &[u8], name: &str, debug_info: bool) -> Result<Module<'static>, String> {
     let context: &'static Context = Box::leak(Box::new(Context::create()));
     keep_diagnostics(context);
     // LLVM would take an empty file for an empty program.
@@ -48,8 +48,10 @@ fn read(bytes: &[u8], name: &str) -> Result<Module<'static>, String> {
     let module = context
         .create_module_from_ir(buffer)
         .map_err(|reason| reason.to_string())?;
-    // SAFETY: the module is live.
-    unsafe { LLVMStripModuleDebugInfo(module.as_mut_ptr()) };
+    if !debug_info {
+        // SAFETY: the module is live.
+        unsafe { LLVMStripModuleDebugInfo(module.as_mut_ptr()) };
+    }
     module.verify().map_err(|reason| reason.to_string())?;
     Ok(module)
 }

@@ -14,6 +14,7 @@ Runs a C or C++ program in LLVM IR, each function compiled when first called.
   --policy lru|sieve   which functions are evicted first (default lru)
   --load LIB           resolve names in this shared library too (libstdc++.so.6); repeatable
   --threads N          run N instances of the program at once, in one cache, and compare what they print
+  --debug-info         keep debug information in what is compiled (it is dropped otherwise)
   --stats              print the cache's statistics at the end, as JSON on the last line of stderr
   --stress             evict, invalidate and recycle far more often than there is need
 
@@ -46,6 +47,8 @@ pub struct Options {
     pub libraries: Vec<OsString>,
     /// Instances of the program that run side by side.
     pub threads: u32,
+    /// Whether debug information is kept.
+    pub debug_info: bool,
     /// Whether to print statistics.
     pub stats: bool,
     /// Whether to evict without need.
@@ -65,6 +68,7 @@ impl Options {
             policy: PolicyName::Lru,
             libraries: Vec::new(),
             threads: 1,
+            debug_info: false,
             stats: false,
             stress: false,
         };
@@ -81,6 +85,7 @@ impl Options {
                 "--policy" => options.policy = policy(text(&value()?)?)?,
                 "--load" => options.libraries.push(value()?),
                 "--threads" => options.threads = threads(text(&value()?)?)?,
+                "--debug-info" => options.debug_info = true,
                 "--stats" => options.stats = true,
                 "--stress" => options.stress = true,
                 "--help" | "-h" => return Err(String::new()),

@@ -24,7 +24,7 @@ pub fn prepare(options: &Options) -> Result<Program, Stop> {
         symbols::load(library).map_err(wrong)?;
     }
     let _watch = Watch::start();
-    let module = load::load(&options.file).map_err(Stop::Mistake)?;
+    let module = load::load(&options.file, options.debug_info).map_err(Stop::Mistake)?;
     let mut reasons: Vec<_> = match refuse::check(&module) {
         Ok(()) => Vec::new(),
         Err(refusal) => refusal.lines().collect(),

@@ -6,7 +6,7 @@ use crate::options::{Options, PolicyName};
 use crate::refuse::Refusal;
 use crate::{process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
-use inkpot::{BoxError, Cache, ContextRelease, Error, Guard, OptLevel, Stress};
+use inkpot::{BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
 use std::convert::Infallible;
 use std::ffi::{CString, OsString, c_char, c_int};
@@ -143,6 +143,10 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
         .name("run_ir")
         .before_exit(process::exits_by_libc)
         .release_context(ContextRelease::AtSealing)
+        .debug_info(match options.debug_info {
+            true => DebugInfo::Kept,
+            false => DebugInfo::Stripped,
+        })
         .polls(true)
         .import(
             thread_locals::RUNTIME,

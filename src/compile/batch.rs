@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::llvm::DebugInfo;
 use crate::error::Error;
 use crate::generation::Context;
 use crate::method::{Key, Method, Table};
@@ -92,6 +93,7 @@ pub struct Batch<'b, K: Key> {
     pub(crate) polls: bool,
     /// Methods that nobody had mentioned before the batch did.
     pub(crate) made: usize,
+    pub(crate) debug_info: DebugInfo,
     /// What the context grew by; below zero if it shrank, or was charged too much before.
     pub(crate) context_bytes: i64,
     pub(crate) phases: Phases,
@@ -115,6 +117,7 @@ impl<'b, K: Key> Batch<'b, K> {
     ) -> Self {
         Self {
             polls,
+            debug_info: DebugInfo::default(),
             methods,
             failed: methods.iter().map(|_| None).collect(),
             apart: vec![false; methods.len()],

@@ -148,6 +148,7 @@ impl<K: Key> Core<K> {
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
         let mut batch = Batch::new(&methods, &self.table, staying, self.config.polls);
+        batch.debug_info = self.config.debug_info;
         let compiled = self.compile_batch(slot, &mut batch);
         match compiled {
             Ok(object) => {

@@ -15,6 +15,7 @@ mod lower;
 mod machine;
 mod own;
 mod polls;
+mod strip;
 mod threads;
 mod unit;
 
@@ -29,6 +30,7 @@ use self::census::Census;
 use self::context::LlvmContext;
 pub use self::machine::OptLevel;
 use self::machine::{Machine, Machines};
+pub use self::strip::DebugInfo;
 use self::unit::Finished;
 pub use self::unit::Unit;
 use super::{Backend, Batch};
@@ -222,6 +224,7 @@ impl<F: Frontend> Llvm<F> {
         let Some(module) = self.build(context, batch)? else {
             return Ok(Vec::new());
         };
+        batch.debug_info.apply(&module);
         lower::calls(&module, batch);
         batch.phases.emit += started.elapsed();
         let started = Instant::now();

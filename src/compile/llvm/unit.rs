@@ -18,6 +18,7 @@ use inkwell::values::{AsValueRef, FunctionValue};
 use super::aliases;
 use super::context::LlvmContext;
 use super::lower::{address_name, name_of, rename};
+use super::strip::DebugInfo;
 use super::threads;
 use crate::compile::Batch;
 use crate::error::{BoxError, Error};
@@ -48,6 +49,7 @@ pub struct Unit<'u, 'ctx, K: Key> {
     batch: &'u mut dyn Callees<K>,
     i: usize,
     symbol: String,
+    debug_info: DebugInfo,
     own: Option<LLVMValueRef>,
     wishes: Wishes,
     trouble: Option<Error>,
@@ -98,13 +100,14 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         batch: &'u mut Batch<'_, K>,
         i: usize,
     ) -> Self {
-        let symbol = batch.symbol(i);
+        let (symbol, debug_info) = (batch.symbol(i), batch.debug_info);
         Self {
             context,
             module,
             batch,
             i,
             symbol,
+            debug_info,
             own: None,
             wishes: Wishes::default(),
             trouble: None,
@@ -208,6 +211,12 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
     ///
     /// The bitcode is parsed into the generation's context, and its module linked into the
     /// batch's. An error if the method was [defined](Unit::define) already.
+    ///
+    /// # Damaged bitcode
+    /// LLVM reads it, and is made for what LLVM wrote. A file that was cut short is an error. But of
+    /// single bits turned over it notices a quarter; most are another program to it, and over one in
+    /// a hundred makes it crash, and the process with it. What comes from a disk or a network needs
+    /// a checksum of the embedder's own.
     pub fn adopt(
         &mut self,
         bitcode: &[u8],
@@ -417,6 +426,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         }
         // SAFETY: a module that nobody else owns.
         let module = unsafe { Module::new(module) };
+        self.debug_info.apply(&module);
         module.set_triple(&self.module.get_triple());
         module.set_data_layout(&self.module.get_data_layout());
         Ok(module)

@@ -199,10 +199,10 @@ impl<K: Key> Cache<K> {
         if core.check_fork().is_err() {
             return;
         }
-        let bookkeeping = core.bookkeeping();
+        let beside = core.beside_generations();
         let mut ledger = core.ledger();
         change(&mut ledger.limits);
-        ledger.make_room(0, 0, bookkeeping);
+        ledger.make_room(0, 0, beside);
         drop(ledger);
         core.ring_if_dead();
     }

@@ -185,7 +185,8 @@ impl<K: Key> Builder<K> {
         self
     }
 
-    /// Bytes that the cache may take: code memory, unwind tables, contexts and bookkeeping.
+    /// Bytes that the cache may take: code memory, unwind tables, contexts (a spare one for each
+    /// worker too) and bookkeeping.
     /// Default: 256 MiB.
     ///
     /// The budget is soft. What is kept, what threads are pinned in, and a method larger than the
@@ -205,7 +206,7 @@ impl<K: Key> Builder<K> {
     /// Bytes that the cache must not exceed, retired and not yet freed memory included. A method
     /// that does not fit, after eviction, is an [`Error::HardLimit`] for who asked, never a wait.
     /// What a context grows by is known only when it has grown, so the limit may be passed by what
-    /// one batch leaves there. Default: none. A budget above it is lowered to it; better is a budget
+    /// one batch leaves there; and by the spare context that each worker has. Default: none. A budget above it is lowered to it; better is a budget
     /// well below it, so that what waits to be freed has room.
     pub fn hard_limit(mut self, bytes: u64) -> Self {
         self.config.hard_limit = bytes;

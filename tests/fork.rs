@@ -172,13 +172,13 @@ fn a_child_calls_while_the_parent_recycles() {
         });
         let started = Instant::now();
         let mut n = 1000;
-        while started.elapsed() < Duration::from_millis(1500) {
+        let recycled = || cache.statistics().generations_recycled;
+        while started.elapsed() < Duration::from_millis(1500) || recycled() <= 5 {
             cache.evict_all();
             cache.seal();
             fill(&cache, n..n + 20);
             n += 20;
         }
-        assert!(cache.statistics().generations_recycled > 5);
         forked.expect_code(0);
     });
 }

@@ -136,6 +136,11 @@ impl<K: Key> Core<K> {
             + self.space.symbols().bytes()
     }
 
+    /// What the budget is charged besides generations: records, and contexts that are kept ready.
+    pub(crate) fn beside_generations(&self) -> u64 {
+        self.bookkeeping() + self.pool.spare().1
+    }
+
     /// A context with the prelude, ready or made now.
     pub(crate) fn context(&self) -> Result<Context, Error> {
         let ready = self.pool.take();

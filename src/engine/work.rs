@@ -100,8 +100,8 @@ impl<K: Key> Core<K> {
     /// Brings the cache within its budgets. What the last batch would leave in its context was not
     /// known when room was made for it, and no other may come.
     fn come_down(&self) {
-        let bookkeeping = self.bookkeeping();
-        self.ledger().make_room(0, 0, bookkeeping);
+        let beside = self.beside_generations();
+        self.ledger().make_room(0, 0, beside);
         self.ring_if_dead();
     }
 
@@ -405,13 +405,13 @@ impl<K: Key> Core<K> {
         batch: &dyn Fn() -> String,
     ) -> Result<(), Error> {
         let needed = growth.code() + growth.unwind;
-        let bookkeeping = self.bookkeeping();
+        let beside = self.beside_generations();
         let mut ledger = self.ledger();
         // The context has grown already, by what the batch left in it.
         ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
-        ledger.make_room(growth.code(), needed, bookkeeping);
+        ledger.make_room(growth.code(), needed, beside);
         let limit = ledger.limits.hard_limit;
-        let in_use = ledger.alive.total() + ledger.retired.total() + bookkeeping;
+        let in_use = ledger.alive.total() + ledger.retired.total() + beside;
         drop(ledger);
         self.ring_if_dead();
         if in_use.saturating_add(needed) > limit {

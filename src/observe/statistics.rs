@@ -24,7 +24,7 @@ pub struct Bytes {
     pub unwind: u64,
     /// LLVM contexts of open and sealed generations, as the allocator was seen to grow.
     pub contexts: u64,
-    /// Spare contexts that are kept ready. Not part of the budget.
+    /// Spare contexts that are kept ready, one for each compile worker.
     pub spare_contexts: u64,
     /// Records, cells, thunks and table entries of all methods that can be mentioned, and names of
     /// code.
@@ -38,7 +38,8 @@ pub struct Bytes {
     pub kept: u64,
     /// The part of `kept` in generations of methods that [stay](crate::Unit::stay).
     pub staying: u64,
-    /// What the budget is held against: `text` to `contexts`, less `kept`, and `bookkeeping`.
+    /// What the budget is held against: `text` to `contexts`, less `kept`, and `spare_contexts` and
+    /// `bookkeeping`.
     pub charged: u64,
     /// How far over the budgets the cache is all told, because of what is kept, retired, or
     /// larger than a budget.
@@ -236,6 +237,11 @@ impl Statistics {
     fn add_ledger<K: Key>(&mut self, core: &Core<K>) {
         let bookkeeping = core.bookkeeping();
         let ledger = core.ledger();
+        let (spares, spare_contexts) = match core.check_fork() {
+            Ok(()) => core.pool.spare(),
+            Err(_) => (0, 0),
+        };
+        let beside = bookkeeping + spare_contexts;
         let counters = &ledger.counters;
         self.policy = ledger.policy_name().to_owned();
         self.methods_resident = ledger.resident.len() as u64;
@@ -245,8 +251,8 @@ impl Statistics {
         self.generations_dead = ledger.dead.len() as u64;
         self.generations_recycled = counters.recycled;
         let (alive, kept) = (&ledger.alive, &ledger.kept);
-        let charged = alive.total() - kept.total() + bookkeeping;
-        let everything = alive.total() + ledger.retired.total() + bookkeeping;
+        let charged = alive.total() - kept.total() + beside;
+        let everything = alive.total() + ledger.retired.total() + beside;
         let code = alive.sizes.code() + ledger.retired.sizes.code();
         let limits = ledger.limits;
         let staying;
@@ -257,7 +263,7 @@ impl Statistics {
             data: alive.sizes.data,
             unwind: alive.sizes.unwind,
             contexts: alive.context,
-            spare_contexts: 0,
+            spare_contexts,
             bookkeeping,
             retired: ledger.retired.total(),
             held: ledger.held.total(),
@@ -291,16 +297,13 @@ impl Statistics {
             link: counters.link,
             overhead: counters.overhead,
         };
-        self.contexts = ledger.contexts();
+        self.contexts = ledger.contexts() + spares as u64;
         if core.check_fork().is_ok() {
             self.contexts += core.released_contexts() as u64;
         }
     }
 
     fn add_memory<K: Key>(&mut self, core: &Core<K>) {
-        let (spares, spare_bytes) = core.pool.spare();
-        self.contexts += spares as u64;
-        self.bytes.spare_contexts = spare_bytes;
         let total = core.space.total();
         self.quarantined = core.space.quarantined();
         let mapped = total.mapped.saturating_sub(self.quarantined);

@@ -12,9 +12,9 @@ use crate::method::{Key, Method};
 
 impl<K: Key> Ledger<K> {
     /// Evicts until what is coming fits below the low-water mark, if it does not fit below the
-    /// high one; and puts the next victims on probation.
-    pub(crate) fn make_room(&mut self, coming_code: u64, coming: u64, bookkeeping: u64) {
-        let extra = (coming_code, coming + bookkeeping);
+    /// high one; and puts the next victims on probation. `beside` is charged besides generations.
+    pub(crate) fn make_room(&mut self, coming_code: u64, coming: u64, beside: u64) {
+        let extra = (coming_code, coming + beside);
         if self.is_above(self.limits.high, extra) {
             while self.is_above(self.limits.low, extra) {
                 match self.next_victim() {

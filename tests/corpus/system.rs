@@ -64,7 +64,7 @@ pub const THREADS: &[Program] = &[
     program("threads_exit.c").needs(&[Threads, JoinsMain]),
     program("threads_cancel.c").needs(&[Threads]),
     program("threads_cancel_waits.c").needs(&[Threads, Signals]),
-    program("threads_hundreds.c").needs(&[Threads, Signals, ThreadLocals]),
+    program("threads_leave.c").needs(&[Threads, Signals, ThreadLocals]),
     program("threads_specific.c").needs(&[Threads]),
     program("threads_detached.c").needs(&[Threads]),
     program("threads_atomic.c").needs(&[Threads]),

@@ -24,7 +24,8 @@
 //! - [`waits`] calls the host's functions that wait if it does, and [`signals`] runs its handlers, where that can
 //!   be done; both with the help of [`stubs`];
 //! - [`instance`] is one run of the program, [`side_by_side`] has several at once, [`shared`] what these would share;
-//! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`process`] ends the program.
+//! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`operators`] has libraries
+//!   call the program's own `new` and `delete`, [`process`] ends the program.
 
 mod c11;
 mod constants;
@@ -38,6 +39,7 @@ mod lifecycle;
 mod load;
 mod moving;
 mod normalise;
+mod operators;
 mod options;
 mod prepare;
 mod process;

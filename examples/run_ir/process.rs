@@ -79,7 +79,7 @@ pub extern "C-unwind" fn exit(code: c_int) -> ! {
 /// Side by side no such program runs.
 pub fn exits_by_libc(code: c_int) {
     let alone = instance::current().filter(|instance| instance.alone);
-    if let Some(instance) = alone.filter(|_| !OVER.load(Ordering::Acquire)) {
+    if let Some(instance) = alone.filter(|_| !is_over()) {
         threads::run_destructors();
         run(&instance.at_exit, code);
         flush_and_report();
@@ -88,6 +88,11 @@ pub fn exits_by_libc(code: c_int) {
 
 /// The only instance's handlers have run, and what comes after them has begun.
 static OVER: AtomicBool = AtomicBool::new(false);
+
+/// Whether the program has ended, and what runs is this process's own.
+pub fn is_over() -> bool {
+    OVER.load(Ordering::Acquire)
+}
 
 fn flush_and_report() {
     if !OVER.swap(true, Ordering::AcqRel) {

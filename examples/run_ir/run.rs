@@ -4,7 +4,7 @@ use crate::frontend::{Key, Part, ProgramFrontend, Source};
 use crate::instance::Instance;
 use crate::options::{Options, PolicyName};
 use crate::refuse::Refusal;
-use crate::{process, side_by_side, signals, thread_locals, threads};
+use crate::{operators, process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
 use inkpot::{BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
@@ -28,6 +28,7 @@ pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxErr
     let instance = |number| Instance::new(source, number, alone);
     let instances: Vec<_> = (0..options.threads).map(instance).collect();
     source.set_instances(instances.clone());
+    operators::begin(&instances, &cache)?;
     try_assembly(instances[0], &cache)?;
     let arguments = arguments(options);
     if alone {

@@ -12,6 +12,7 @@ pub const LANGUAGE: &[Program] = &[
     program("multiple_inheritance.cpp").library(&[Exceptions]),
     program("run_time_types.cpp").library(&[Exceptions]),
     program("placement_new.cpp").library(&[Exceptions, Replacements]),
+    program("replaced_operators.cpp").library(&[Exceptions, Replacements]),
     program("global_objects.cpp").library(&[Exceptions, Constructors]),
     program("static_guards.cpp").library(&[Exceptions, Threads]),
     program("thread_local_objects.cpp").library(&[Exceptions, Threads, ThreadLocals]),

@@ -34,7 +34,7 @@ pub enum Feature {
 }
 
 /// What `run_ir` cannot do yet. A program that needs one of these is only run natively.
-pub const WAITING: &[Feature] = &[Feature::Replacements];
+pub const WAITING: &[Feature] = &[];
 
 /// A program, with the usual answer to everything: see [`program`].
 pub struct Program {

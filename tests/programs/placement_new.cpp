@@ -4,6 +4,11 @@
 #include <new>
 
 static int live, made;
+// What the optimiser must take for used: else it leaves out what is made and deleted again.
+template <class T> static T *used(T *p) {
+    asm volatile("" : "+r"(p) : : "memory");
+    return p;
+}
 void *operator new(std::size_t n) { live++; made++; if (void *p = std::malloc(n)) return p; throw std::bad_alloc(); }
 void operator delete(void *p) noexcept { if (p) live--; std::free(p); }
 void operator delete(void *p, std::size_t) noexcept { operator delete(p); }
@@ -24,8 +29,8 @@ int main() {
     pooled *a = new pooled(1), *b = new pooled(2);
     std::printf("%d %d %d\n", pooled::used, static_cast<int>(reinterpret_cast<char *>(b) - reinterpret_cast<char *>(a)), a->value + b->value);
     delete b;
-    plain *p = new more;
-    plain *list = new plain[5];
+    plain *p = used<plain>(new more);
+    plain *list = used(new plain[5]);
     alignas(more) char room[sizeof(more)];
     more *in_place = new (room) more;
     in_place->~more();

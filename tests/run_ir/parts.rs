@@ -25,6 +25,8 @@ mod load;
 mod moving;
 #[path = "../../examples/run_ir/normalise.rs"]
 mod normalise;
+#[path = "../../examples/run_ir/operators.rs"]
+mod operators;
 #[path = "../../examples/run_ir/options.rs"]
 mod options;
 #[path = "../../examples/run_ir/prepare.rs"]

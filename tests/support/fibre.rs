@@ -7,7 +7,7 @@ use corosensei::stack::{DefaultStack, Stack};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use inkpot::{Participant, StackHold};
 
-const STACK: usize = 64 << 10;
+const STACK: usize = 256 << 10;
 
 /// Something that runs on a stack of its own, to the end or until it pauses.
 pub struct Fibre {

@@ -23,9 +23,11 @@ demo: deps ## Run churn with all its strategies side by side; under two minutes
 test: deps ## Run all tests and the documentation's examples; under ten minutes
 	$(CARGO) test
 
-soak: deps ## Run the long forms: damaged objects, and a stress of a million evictions and more
+soak: deps ## Run the long forms: a million evictions, damaged files, all programs, churn; hours
 	INKPOT_SOAK=1 $(CARGO) test --release --lib link::tests::fuzz -- --nocapture
-	INKPOT_SOAK=1 $(CARGO) test --release --test stress -- --nocapture
+	$(CARGO) build --release --examples
+	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test churn \
+	    --test run_ir_damaged --test lua --test corpus -- --nocapture
 
 bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios
 	$(CARGO) bench --bench ratios -- $(NAMES)

@@ -111,6 +111,24 @@ fn memory_does_not_grow() {
     panic!("{slopes:?} bytes a method");
 }
 
+/// The figures that are promised, with `INKPOT_SOAK=1` (`make soak`): minutes.
+#[test]
+fn the_long_run() {
+    if !std::env::var_os("INKPOT_SOAK").is_some_and(|v| v != "0") {
+        return;
+    }
+    // The least of three: a context more or less at the end is a few bytes a method.
+    let slope = |_| {
+        let outcome = outcome_of("--strategy pooled --methods 60000 --opt 0 --threads 2");
+        figures_are_sound(&outcome);
+        number(&outcome, "rss_slope_bytes_per_method")
+    };
+    let slopes: Vec<f64> = (0..3).map(slope).collect();
+    assert!(slopes.iter().any(|&s| s < 20.0), "{slopes:?}");
+    let kept = outcome_of("--keep-all --methods 100000 --opt 0");
+    assert!(number(&kept, "maps_peak") < 600.0, "{}", brief(&kept));
+}
+
 fn figures_are_sound(outcome: &Value) {
     assert_eq!(outcome["strategy"], "pooled");
     assert_eq!(number(outcome, "wrong_results"), 0.0);

@@ -151,6 +151,10 @@ fn copy_flags(from: &Module<'_>, to: &Module<'_>) {
     }
 }
 
+/// What is attached to functions and may go along: any other kind may name values of the program's module, which
+/// LLVM could not write down in another.
+const ATTACHED: [&str; 2] = ["dbg", "prof"];
+
 /// A function of the same type, attributes and metadata, without a body.
 fn function_like<'m>(module: &'m Module<'_>, of: Value<'m>) -> Value<'m> {
     let anew = ir::add_function_like(module, of);
@@ -160,12 +164,17 @@ fn function_like<'m>(module: &'m Module<'_>, of: Value<'m>) -> Value<'m> {
         if LLVMHasPersonalityFn(of.raw()) != 0 {
             LLVMSetPersonalityFn(anew.raw(), LLVMGetPersonalityFn(of.raw()));
         }
+        let context = LLVMGetModuleContext(module.as_mut_ptr());
+        let kept = ATTACHED
+            .map(|name| LLVMGetMDKindIDInContext(context, name.as_ptr().cast(), name.len() as u32));
         let mut count = 0;
         let entries = LLVMGlobalCopyAllMetadata(of.raw(), &mut count);
         for index in 0..count as u32 {
             let kind = LLVMValueMetadataEntriesGetKind(entries, index);
             let node = LLVMValueMetadataEntriesGetMetadata(entries, index);
-            LLVMGlobalSetMetadata(anew.raw(), kind, node);
+            if kept.contains(&kind) {
+                LLVMGlobalSetMetadata(anew.raw(), kind, node);
+            }
         }
         LLVMDisposeValueMetadataEntries(entries);
     }

@@ -108,7 +108,7 @@ fn built_at_level_1() {
         "-O1",
         &[
             (&[], "--opt 1"),
-            (&["closures"], "--opt 1 --code-budget 64KiB"),
+            (&["closures"], "--opt 0 --code-budget 256KiB"),
         ],
     );
 }

@@ -11,7 +11,7 @@ use crate::{builder, compile};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Bytes of the C heap in use.
-fn heap() -> i64 {
+pub fn heap() -> i64 {
     // SAFETY: no preconditions.
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as i64

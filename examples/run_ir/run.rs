@@ -17,9 +17,10 @@ use std::sync::Arc;
 /// Runs the program, and ends with it; comes back only if it could not be started.
 pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxError> {
     native_signals();
+    threads::take_key()?;
     let cache = signals::with_all_blocked(|| build(source, options))?;
     source.set_cache(cache.clone());
-    threads::begin(cache.clone())?;
+    threads::begin(cache.clone());
     if options.stats {
         let cache = cache.clone();
         process::at_end(move || print_statistics(&cache));

@@ -51,13 +51,11 @@ thread_local! {
         const { RefCell::new(std::mem::ManuallyDrop::new(Vec::new())) };
 }
 
-/// Before the program starts.
+/// Takes the key with the highest number. Before there are other threads: for a moment no key is left.
 ///
 /// # Errors
 /// When there are no keys.
-pub fn begin(cache: Cache<Key>) -> Result<(), String> {
-    // The first stays: there is one program.
-    let _ = CACHE.set(cache);
+pub fn take_key() -> Result<(), String> {
     let mut keys = Vec::new();
     let mut key = 0;
     // SAFETY: `key` is written by the call.
@@ -65,13 +63,18 @@ pub fn begin(cache: Cache<Key>) -> Result<(), String> {
         keys.push(key);
     }
     let highest = keys.iter().copied().max();
-    let highest = highest.ok_or("no key is left for the program's threads")?;
-    for key in keys.into_iter().filter(|key| *key != highest) {
+    for key in keys.into_iter().filter(|key| Some(*key) != highest) {
         // SAFETY: created above, and used by nobody.
         unsafe { libc::pthread_key_delete(key) };
     }
-    let _ = END.set(highest);
+    let _ = END.set(highest.ok_or("no key is left for the program's threads")?);
     Ok(())
+}
+
+/// Before the program starts.
+pub fn begin(cache: Cache<Key>) {
+    // The first stays: there is one program.
+    let _ = CACHE.set(cache);
 }
 
 /// What a thread of the program holds.

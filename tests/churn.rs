@@ -114,7 +114,7 @@ fn memory_does_not_grow() {
 /// The figures that are promised, with `INKPOT_SOAK=1` (`make soak`): minutes.
 #[test]
 fn the_long_run() {
-    if !std::env::var_os("INKPOT_SOAK").is_some_and(|v| v != "0") {
+    if std::env::var_os("INKPOT_SOAK").is_none_or(|v| v == "0") {
         return;
     }
     // The least of three: a context more or less at the end is a few bytes a method.

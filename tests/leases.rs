@@ -54,7 +54,7 @@ fn leased_entries_are_kept_anywhere() {
     resident(&cache, &mut guard, &[HOST]);
     let lease = leaf(&cache, 1).lease(&mut guard).unwrap();
     let host = method(&cache, HOST).entry(&guard).unwrap();
-    let heap = vec![lease.entry(&guard)];
+    let heap = Box::new(lease.entry(&guard));
     let errand = || {
         cache.evict_all();
         churn_until_gone(&cache, &me, 2);
@@ -62,7 +62,7 @@ fn leased_entries_are_kept_anywhere() {
     // SAFETY: the type is right.
     inside(errand, || unsafe { host.call(X) });
     // SAFETY: the type is right.
-    assert_eq!(unsafe { heap[0].call(X) }, X + 1);
+    assert_eq!(unsafe { heap.call(X) }, X + 1);
 }
 
 /// Several of one generation: it stays until the last is gone, and so does all of it.

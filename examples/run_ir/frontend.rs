@@ -3,7 +3,7 @@
 use crate::instance::Instance;
 use crate::normalise::Apart;
 use crate::program::{GLOBALS, Program};
-use crate::split::{Bitcode, Pieces};
+use crate::split::{Bitcode, Piece, Pieces};
 use crate::stubs::{self, Stub};
 use crate::thread_locals::RUNTIME;
 use crate::{shared, signals, symbols, unpinned, waits};
@@ -121,9 +121,15 @@ impl Source {
         Some(Key { instance, part })
     }
 
-    fn piece(&self, part: &Part) -> Result<(Bitcode, String), String> {
+    fn piece(&self, part: &Part) -> Result<(Piece, String), String> {
         match part {
-            Part::Globals => Ok((self.globals.clone(), GLOBALS.to_owned())),
+            Part::Globals => {
+                let piece = Piece {
+                    bitcode: self.globals.clone(),
+                    optimised: false, // some may be
+                };
+                Ok((piece, GLOBALS.to_owned()))
+            }
             Part::Function(name) => {
                 let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok((pieces.get(name)?, name.to_string()))
@@ -139,7 +145,10 @@ impl Frontend for ProgramFrontend {
     type Key = Key;
 
     fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
-        let (bitcode, function) = self.0.piece(&key.part)?;
+        let (piece, function) = self.0.piece(&key.part)?;
+        if piece.optimised {
+            unit.optimised();
+        }
         if key.part == Part::Globals {
             unit.allow_data();
             // The program has no end at which its data could go.
@@ -151,7 +160,7 @@ impl Frontend for ProgramFrontend {
             lasting.then(|| format!("{OWN}{number}.{name}"))
         };
         let callee = &mut |name: &str| self.0.key(number, name);
-        unit.adopt_as(&bitcode, &function, callee, &mut { own })?;
+        unit.adopt_as(&piece.bitcode, &function, callee, &mut { own })?;
         let numbers = &self.0.thread_locals;
         if !numbers.is_empty() {
             unit.thread_locals(RUNTIME, &mut |name| numbers.get(name).copied())?;

@@ -16,7 +16,7 @@
 //! - [`sets`] joins the variables of sections that the program walks through;
 //! - [`reading`] and [`labels`] find out which constants and tables of labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily, which [`moving`]
-//!   moves into modules of their own, with their [`constants`];
+//!   moves into modules of their own, with their [`constants`]; [`optimised`] tells which need no passes;
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
@@ -40,6 +40,7 @@ mod load;
 mod moving;
 mod normalise;
 mod operators;
+mod optimised;
 mod options;
 mod prepare;
 mod process;

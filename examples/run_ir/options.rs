@@ -10,7 +10,7 @@ usage: run_ir [flags] FILE.ll|FILE.bc [-- ARGS]
 Runs a C or C++ program in LLVM IR, each function compiled when first called.
 
   --code-budget SIZE   evict functions beyond so much code (64KiB, 1MiB, or bytes)
-  --opt 0..3           optimisation level (default 1)
+  --opt 0..3           level of LLVM's code generator, and of its passes over what is not optimised yet (default 1)
   --policy lru|sieve   which functions are evicted first (default lru)
   --load LIB           resolve names in this shared library too (libstdc++.so.6); repeatable
   --threads N          run N instances of the program at once, in one cache, and compare what they print

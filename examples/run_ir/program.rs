@@ -243,9 +243,9 @@ mod tests {
 
     /// The text of a piece, which is a module of its own.
     fn piece(program: &mut Program, name: &str) -> String {
-        let bitcode = program.pieces.get(name).unwrap();
+        let piece = program.pieces.get(name).unwrap();
         let context = Context::create();
-        let module = parse(&context, &bitcode);
+        let module = parse(&context, &piece.bitcode);
         module.verify().unwrap();
         module.print_to_string().to_string()
     }

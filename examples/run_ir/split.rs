@@ -10,6 +10,7 @@
 use crate::ir::{self, Module};
 use crate::load;
 use crate::moving::take_out;
+use crate::optimised::is_optimised;
 use inkwell::context::Context;
 use inkwell::llvm_sys::bit_reader::LLVMGetBitcodeModuleInContext2;
 use inkwell::llvm_sys::bit_writer::LLVMWriteBitcodeToMemoryBuffer;
@@ -18,13 +19,21 @@ use inkwell::memory_buffer::MemoryBuffer;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The bitcode of a module. That of a single function is kept, for compiling it again.
+/// The bitcode of a module.
 pub type Bitcode = Arc<[u8]>;
+
+/// One function of a program, kept for compiling it again.
+#[derive(Clone)]
+pub struct Piece {
+    pub bitcode: Bitcode,
+    /// Whether its compiler has optimised it.
+    pub optimised: bool,
+}
 
 /// The functions of a program, each cut out when first asked for.
 pub struct Pieces {
     program: Module<'static>,
-    cut: HashMap<String, Bitcode>,
+    cut: HashMap<String, Piece>,
 }
 
 // SAFETY: the program's context is leaked, and `Pieces` is given the only module of it that is used from then on:
@@ -44,14 +53,17 @@ impl Pieces {
     }
 
     /// The piece of one function.
-    pub fn get(&mut self, name: &str) -> Result<Bitcode, String> {
+    pub fn get(&mut self, name: &str) -> Result<Piece, String> {
         if let Some(piece) = self.cut.get(name) {
             return Ok(piece.clone());
         }
         let function = ir::function(&self.program, name)
             .filter(|function| !function.is_declaration())
             .ok_or_else(|| format!("no function {name}"))?;
-        let piece = bitcode(&take_out(&self.program, &[function], &[])?);
+        let piece = Piece {
+            optimised: is_optimised(function),
+            bitcode: bitcode(&take_out(&self.program, &[function], &[])?),
+        };
         self.cut.insert(name.to_owned(), piece.clone());
         Ok(piece)
     }

@@ -91,6 +91,8 @@ pub struct Batch<'b, K: Key> {
     pub(crate) addressed: Vec<Arc<Method<K>>>,
     pub(crate) table: &'b Arc<Table<K>>,
     pub(crate) polls: bool,
+    /// Whether all methods that were emitted went through LLVM's passes before.
+    pub(crate) optimised: bool,
     /// Methods that nobody had mentioned before the batch did.
     pub(crate) made: usize,
     pub(crate) debug_info: DebugInfo,
@@ -117,6 +119,7 @@ impl<'b, K: Key> Batch<'b, K> {
     ) -> Self {
         Self {
             polls,
+            optimised: false,
             debug_info: DebugInfo::default(),
             methods,
             failed: methods.iter().map(|_| None).collect(),

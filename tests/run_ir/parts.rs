@@ -27,6 +27,8 @@ mod moving;
 mod normalise;
 #[path = "../../examples/run_ir/operators.rs"]
 mod operators;
+#[path = "../../examples/run_ir/optimised.rs"]
+mod optimised;
 #[path = "../../examples/run_ir/options.rs"]
 mod options;
 #[path = "../../examples/run_ir/prepare.rs"]

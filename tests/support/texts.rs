@@ -66,16 +66,17 @@ impl Frontend for Texts {
 
     fn emit<'ctx>(&self, key: &Name, unit: &mut Unit<'_, 'ctx, Name>) -> Result<(), BoxError> {
         let bitcode = self.bitcode(key)?;
+        let says = |what: &str| self.text(key).is_some_and(|text| text.contains(what));
+        if says("; optimised") {
+            unit.optimised();
+        }
         let callee = &mut |name: &str| self.is_method(name).then(|| name.to_owned());
-        if self
-            .text(key)
-            .is_some_and(|text| text.contains("; allow data"))
-        {
+        if says("; allow data") {
             unit.allow_data();
         }
         unit.adopt(&bitcode, "self", callee)?;
         // `@local.N` is the thread-local number N.
-        if self.text(key).is_some_and(|text| text.contains("@local.")) {
+        if says("@local.") {
             let number = &mut |name: &str| name.strip_prefix("local.")?.parse().ok();
             unit.thread_locals("host_local", number)?;
         }

@@ -99,6 +99,7 @@ impl<F: Frontend> Llvm<F> {
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<bool, Error> {
         let mut good = true;
+        batch.optimised = true;
         let mut census = Census::default();
         for i in 0..batch.len() {
             if batch.has_failed(i) {
@@ -192,6 +193,7 @@ impl<F: Frontend> Llvm<F> {
         own::address(own, &lower::address_name(&batch.methods[i]))
             .map_err(|r| r.into_error(method()))?;
         census.settle(added, own, batch.methods[i].cell);
+        batch.optimised &= wishes.optimised;
         Ok(true)
     }
 
@@ -228,7 +230,10 @@ impl<F: Frontend> Llvm<F> {
         lower::calls(&module, batch);
         batch.phases.emit += started.elapsed();
         let started = Instant::now();
-        let optimised = machine.optimise(&module);
+        let optimised = match batch.optimised {
+            true => Ok(()),
+            false => machine.optimise(&module),
+        };
         if batch.polls {
             polls::add(&module);
         }

@@ -27,12 +27,12 @@ const PROMISES: [(&str, u64); 5] = [
     ("memory", 0),
 ];
 
-/// Lowers all thread-locals that are declared in `module`, and that `number` knows.
+/// Lowers all thread-locals that are declared in `module`, and that `number` knows. Whether there were any.
 pub(super) fn lower(
     module: &Module<'_>,
     runtime: LLVMValueRef,
     number: &mut dyn FnMut(&str) -> Option<u64>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let raw = module.as_mut_ptr();
     // SAFETY: a live module of this thread; lists are copied before anything is changed, and
     // `runtime` is a function of the module.
@@ -48,7 +48,9 @@ pub(super) fn lower(
             .into_iter()
             .filter(|&global| LLVMIsThreadLocal(global) != 0 && LLVMIsDeclaration(global) != 0)
             .filter_map(|global| Some((global, number(&name_of(global))?)))
-            .try_for_each(|(global, number)| lowering.variable(global, number));
+            .try_fold(false, |_, (global, number)| {
+                lowering.variable(global, number).map(|()| true)
+            });
         LLVMDisposeBuilder(builder);
         outcome
     }

@@ -10,6 +10,13 @@ mod batch;
 mod call;
 mod callback;
 mod context;
+#[path = "../../tests/run_ir/harness.rs"]
+#[allow(dead_code)] // tests use more of it
+mod harness;
+#[path = "../../tests/lua/interpreter.rs"]
+#[allow(dead_code)]
+mod interpreter;
+mod lua;
 mod measure;
 mod methods;
 mod overhead;
@@ -19,7 +26,7 @@ mod quantum;
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 8] = [
+const RATIOS: [(&str, fn()); 10] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
@@ -28,6 +35,8 @@ const RATIOS: [(&str, fn()); 8] = [
     ("callback", callback::run),
     ("polls", polls::run),
     ("context_release", context::run),
+    ("run_first", lua::first),
+    ("run_whole", lua::whole),
 ];
 
 fn main() -> ExitCode {

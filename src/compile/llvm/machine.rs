@@ -15,7 +15,8 @@ use super::heap::{self, Gauge};
 use crate::error::Error;
 
 /// How much LLVM optimises: the pipelines `default<O0>` to `default<O3>`, and the code
-/// generator's level of the same name.
+/// generator's level of the same name. A batch at O1 in which no method has functions or variables of its own
+/// goes through a shorter pipeline, of the passes of `default<O1>` that look at one function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OptLevel {
     /// No optimisation, the fast instruction selector.
@@ -30,15 +31,6 @@ pub enum OptLevel {
 }
 
 impl OptLevel {
-    fn pipeline(self) -> &'static str {
-        match self {
-            OptLevel::O0 => "default<O0>",
-            OptLevel::O1 => "default<O1>",
-            OptLevel::O2 => "default<O2>",
-            OptLevel::O3 => "default<O3>",
-        }
-    }
-
     fn generator(self) -> OptimizationLevel {
         match self {
             OptLevel::O0 => OptimizationLevel::None,
@@ -187,19 +179,23 @@ impl Machine {
         let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
         if let Ok(module) = context.create_module_from_ir(text) {
             self.describe(&module);
-            // What it cannot compile here it cannot compile later, and says so then.
-            let _ = self.optimise(&module).and_then(|()| self.generate(&module));
+            // What it cannot compile here it cannot compile later, and says so then. The program has no use for
+            // the passes over whole modules, but later ones may.
+            let _ = self
+                .run(self.level.whole(), &module)
+                .and_then(|()| self.optimise(&module))
+                .and_then(|()| self.generate(&module));
         }
     }
 
-    /// Runs the level's pass pipeline.
+    /// Runs the passes for such a module.
     pub(super) fn optimise(&self, module: &Module<'_>) -> Result<(), Error> {
+        self.run(self.level.pipeline(module), module)
+    }
+
+    fn run(&self, passes: &str, module: &Module<'_>) -> Result<(), Error> {
         module
-            .run_passes(
-                self.level.pipeline(),
-                &self.inner,
-                PassBuilderOptions::create(),
-            )
+            .run_passes(passes, &self.inner, PassBuilderOptions::create())
             .map_err(|e| Error::Codegen {
                 method: "a batch".to_owned(),
                 message: e.to_string(),

@@ -14,6 +14,7 @@ mod labels;
 mod lower;
 mod machine;
 mod own;
+mod pipeline;
 mod polls;
 mod strip;
 mod threads;

@@ -1,25 +1,32 @@
-//! Where instances run side by side and one dies of a signal, the process does: what the instance printed until then is
-//! shown first.
+//! What is done when the program dies of a signal: the function that it died in is named, and where instances run side by
+//! side, what the instance printed until then is shown. Then the process dies of that signal, as natively.
 
-use crate::instance;
+use crate::instance::{self, Instance};
+use crate::report;
+use libc::siginfo_t;
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Signals that end a process unless it says otherwise.
-const DEADLY: [c_int; 20] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
+/// Signals that come of what the program does.
+const FAULTS: [c_int; 7] = [
     libc::SIGILL,
     libc::SIGTRAP,
     libc::SIGABRT,
     libc::SIGBUS,
     libc::SIGFPE,
-    libc::SIGUSR1,
     libc::SIGSEGV,
+    libc::SIGSYS,
+];
+
+/// Others that end a process unless it says otherwise.
+const DEADLY: [c_int; 13] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGPIPE,
     libc::SIGALRM,
@@ -29,37 +36,65 @@ const DEADLY: [c_int; 20] = [
     libc::SIGVTALRM,
     libc::SIGPROF,
     libc::SIGIO,
-    libc::SIGSYS,
 ];
 
-/// The process's standard output and error. Tables of descriptors that instances make for themselves have them too.
+/// The process's standard output and error. Tables of descriptors that instances make for themselves have them too. Not
+/// set where an instance is alone: what the program has for its standard error is right.
 static REAL: OnceLock<[c_int; 2]> = OnceLock::new();
 
-/// From here on what a dying instance printed is shown. (Programs with handlers of their own do not come here.)
+/// From here on faults are reported.
+pub fn watch() {
+    FAULTS.into_iter().for_each(begin);
+}
+
+/// From here on what a dying instance printed is shown, too. (Programs with handlers of their own do not come here.)
 ///
 /// To be called before the instances have descriptors of their own.
-pub fn watch() {
+pub fn watch_side_by_side() {
     let real = [1, 2].map(|descriptor| {
         // SAFETY: no memory is involved. Where it fails nothing is shown.
         unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) }
     });
     // The first stays: this is called once.
     let _ = REAL.set(real);
-    for signal in DEADLY {
-        // SAFETY: plain old data; the handler only does what handlers may.
-        unsafe {
-            let mut action: libc::sigaction = zeroed();
-            libc::sigaction(signal, ptr::null(), &mut action);
-            if action.sa_sigaction == libc::SIG_DFL {
-                action.sa_sigaction = dies as extern "C" fn(c_int) as usize;
-                action.sa_flags = libc::SA_ONSTACK | libc::SA_RESETHAND;
-                libc::sigaction(signal, &action, ptr::null_mut());
-            }
+    watch();
+    DEADLY.into_iter().for_each(begin);
+}
+
+fn begin(signal: c_int) {
+    // SAFETY: plain old data; the handler only does what handlers may.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        libc::sigaction(signal, ptr::null(), &mut action);
+        if action.sa_sigaction == libc::SIG_DFL {
+            libc::sigaction(signal, &ours(), ptr::null_mut());
         }
     }
 }
 
-extern "C" fn dies(signal: c_int) {
+fn ours() -> libc::sigaction {
+    // SAFETY: plain old data, for which zero is a value.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = dies as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK | libc::SA_SIGINFO;
+        // What happens in the handler itself ends the process.
+        libc::sigfillset(&mut action.sa_mask);
+        action
+    }
+}
+
+/// What the kernel is to be told where the program wants the default.
+pub fn in_place_of_default(signal: c_int) -> Option<libc::sigaction> {
+    FAULTS.contains(&signal).then(ours)
+}
+
+/// Whether this handler is what stands for the default.
+pub fn is_ours(handler: usize) -> bool {
+    handler == dies as *const () as usize
+}
+
+unsafe extern "C" fn dies(signal: c_int, said: *mut siginfo_t, context: *mut c_void) {
     static FIRST: AtomicBool = AtomicBool::new(true);
     if !FIRST.swap(false, Ordering::AcqRel) {
         loop {
@@ -67,14 +102,37 @@ extern "C" fn dies(signal: c_int) {
             unsafe { libc::pause() };
         }
     }
-    if let (Some(_), Some(real)) = (instance::current(), REAL.get()) {
+    if let Some(instance) = instance::current() {
+        // SAFETY: as the kernel gives them.
+        let (said, context) = unsafe { (&*said, &*context.cast()) };
+        tell(instance, signal, said, context);
+    }
+    // SAFETY: plain old data, for which zero is the default action; the signal comes when this handler returns, and
+    // does what it natively does.
+    unsafe {
+        libc::sigaction(signal, &zeroed(), ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
+fn tell(instance: &Instance, signal: c_int, said: &siginfo_t, context: &libc::ucontext_t) {
+    let mut errors = 2;
+    if let Some(real) = REAL.get() {
+        errors = real[1];
         [1, 2]
             .into_iter()
             .zip(*real)
             .for_each(|(from, to)| show(from, to));
     }
-    // SAFETY: comes when this handler returns, and does what it natively does.
-    unsafe { libc::raise(signal) };
+    if let Some(cache) = instance.source.cache().filter(|_| is_own(said)) {
+        report::write(cache, signal, context, errors);
+    }
+}
+
+/// Whether what the thread itself did brought the signal about.
+fn is_own(said: &siginfo_t) -> bool {
+    // SAFETY: a signal that a process sent has the sender's number; getpid has no preconditions.
+    said.si_code > 0 || said.si_code == libc::SI_TKILL && unsafe { said.si_pid() == libc::getpid() }
 }
 
 /// Copies an instance's file, which is the calling thread's under this number.
@@ -92,49 +150,5 @@ fn show(from: c_int, to: c_int) {
             return;
         }
         at += read as i64;
-    }
-}
-
-/// The stack that the calling thread's handler runs on: its own may have overflown.
-pub struct HandlerStack(*mut c_void);
-
-const BYTES: usize = 64 << 10;
-
-impl HandlerStack {
-    pub fn of_this_thread() -> HandlerStack {
-        // SAFETY: new memory, which stays until the kernel is told of its end.
-        unsafe {
-            let protection = libc::PROT_READ | libc::PROT_WRITE;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let memory = libc::mmap(ptr::null_mut(), BYTES, protection, flags, -1, 0);
-            if memory == libc::MAP_FAILED {
-                return HandlerStack(ptr::null_mut());
-            }
-            let stack = libc::stack_t {
-                ss_sp: memory,
-                ss_flags: 0,
-                ss_size: BYTES,
-            };
-            libc::sigaltstack(&stack, ptr::null_mut());
-            HandlerStack(memory)
-        }
-    }
-}
-
-impl Drop for HandlerStack {
-    fn drop(&mut self) {
-        if self.0.is_null() {
-            return;
-        }
-        // SAFETY: from `of_this_thread`, on whose thread this is; the kernel does not use it from here on.
-        unsafe {
-            let none = libc::stack_t {
-                ss_sp: ptr::null_mut(),
-                ss_flags: libc::SS_DISABLE,
-                ss_size: 0,
-            };
-            libc::sigaltstack(&none, ptr::null_mut());
-            libc::munmap(self.0, BYTES);
-        }
     }
 }

@@ -191,6 +191,7 @@ impl Frontend for ProgramFrontend {
 
 /// Where the host's functions are: behind stubs if they wait, and all of them if the program handles signals.
 fn imports(names: &[String], side_by_side: bool) -> HashMap<String, usize> {
+    signals::look_at(names);
     let handles_signals = names.iter().any(|name| signals::sets_handlers(name));
     let mut found = HashMap::new();
     let (mut stubbed, mut stubs) = (Vec::new(), Vec::new());

@@ -24,6 +24,7 @@
 //! - [`waits`] calls the host's functions that wait if it does, and [`signals`] runs its handlers, where that can
 //!   be done; both with the help of [`stubs`];
 //! - [`instance`] is one run of the program, [`side_by_side`] has several at once, [`shared`] what these would share;
+//! - [`crash`] has the [`report`] of a fault name the function that it was in, on a [`handler_stack`];
 //! - [`frontend`] hands the pieces to inkpot, [`symbols`] resolves libc's names, [`operators`] has libraries
 //!   call the program's own `new` and `delete`, [`process`] ends the program.
 
@@ -31,6 +32,7 @@ mod c11;
 mod constants;
 mod crash;
 mod frontend;
+mod handler_stack;
 mod indirect;
 mod instance;
 mod ir;
@@ -47,6 +49,7 @@ mod process;
 mod program;
 mod reading;
 mod refuse;
+mod report;
 mod run;
 mod sets;
 mod shared;

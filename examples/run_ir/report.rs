@@ -2,9 +2,9 @@
 //!
 //! All of it is done in the handler of the signal, so it takes no lock, allocates nothing, and reads memory by a system
 //! call that fails where a load would fault. The stack of a function of the host's is not unwound: that takes locks,
-//! which the function may hold. It is searched for the first word that is the address behind a call in a function of the
-//! program's. Functions of the host's seldom leave such an address of an earlier call in their frames, but they may:
-//! the function named then called something, and has returned since.
+//! which the function may hold. It is searched for what a call of the host's from the program has left there. Return
+//! addresses of calls that are over may lie on it as well, but those are of calls from method to method, as a rule: the
+//! instruction before the address tells which it was.
 
 use crate::frontend::Key;
 use inkpot::Cache;
@@ -27,10 +27,11 @@ pub fn write(cache: &Cache<Key>, signal: c_int, context: &libc::ucontext_t, to: 
     let mut line = Line::default();
     line.push("run_ir: ");
     line.push(name(signal));
-    if !line.push_function(cache, " in ", at) {
+    if !line.push_function(cache, " in ", at, 0) {
         line.push(" outside of the program's functions");
         if let Some(back) = caller(cache, stack) {
-            line.push_function(cache, ", called from ", back);
+            // The call may be the function's last instruction.
+            line.push_function(cache, ", called from ", back - 1, 1);
         }
     }
     line.push("\n");
@@ -52,38 +53,75 @@ fn name(signal: c_int) -> &'static str {
     }
 }
 
-/// The return address nearest to the top of the stack that lies in a function of the program's.
+/// The nearest place on the stack to which a call returns that the program made of something else.
 fn caller(cache: &Cache<Key>, stack: usize) -> Option<usize> {
     let mut words = [0_usize; PAGE / WORD];
-    let mut at = stack.next_multiple_of(WORD);
-    let end = at.saturating_add(SEARCHED);
-    while at < end {
+    let start = stack.next_multiple_of(WORD);
+    let (mut at, mut perhaps) = (start, None);
+    while at < start.saturating_add(SEARCHED) {
         // To the end of the page: the next may not be there. (Where the stack has overflown, the first is not.)
         let here = (PAGE - at % PAGE) / WORD;
         let read = read(at, &mut words[..here]);
-        let found = words[..read]
-            .iter()
-            .copied()
-            .find(|&word| cache.contains(word as *const ()) && follows_a_call(word));
-        if found.is_some() {
-            return found;
+        for (index, &word) in words[..read].iter().enumerate() {
+            let call = Some(word).filter(|&word| cache.contains(word as *const ()));
+            match call.and_then(|word| call_before(cache, word)) {
+                Some(Call::OfTheHost) => return Some(word),
+                // Nothing was pushed yet: by an address that leads nowhere, say.
+                Some(Call::ByAddress) if (at, index) == (start, 0) => return Some(word),
+                Some(Call::ByAddress) => perhaps = perhaps.or(Some(word)),
+                Some(Call::OfAMethod) | None => {}
+            }
         }
         at += here * WORD;
     }
-    None
+    perhaps
 }
 
-/// Whether the instruction before an address is a call, as far as its bytes tell.
-fn follows_a_call(address: usize) -> bool {
-    let mut words = [0_usize];
-    if read(address.wrapping_sub(WORD), &mut words) == 0 {
-        return false;
+enum Call {
+    OfTheHost,
+    OfAMethod,
+    /// Of either.
+    ByAddress,
+}
+
+/// The call that an address in the program's code is behind, as far as the bytes before it tell.
+fn call_before(cache: &Cache<Key>, address: usize) -> Option<Call> {
+    let by_slot = |slot| match read_word(slot)? {
+        target if cache.contains(target as *const ()) => Some(Call::OfAMethod),
+        _ => Some(Call::OfTheHost),
+    };
+    let bytes = read_word(address.wrapping_sub(WORD))?.to_le_bytes();
+    match bytes {
+        [_, _, 0xff, 0x15, distance @ ..] => by_slot(beyond(address, distance)),
+        [_, _, _, 0xe8, distance @ ..] => {
+            let target = beyond(address, distance);
+            match read_word(target)?.to_le_bytes() {
+                // The linker's stub.
+                [0xff, 0x25, a, b, c, d, ..] => by_slot(beyond(target + 6, [a, b, c, d])),
+                _ => Some(Call::OfAMethod),
+            }
+        }
+        _ => {
+            // By a register, or by memory that one points to: 2 to 7 bytes, and 2 in the middle of the second.
+            let is_call = |length: usize| {
+                let at = WORD - length;
+                bytes[at] == 0xff && bytes[at + 1] >> 3 & 7 == 2
+            };
+            [2, 3, 4, 6, 7]
+                .into_iter()
+                .any(is_call)
+                .then_some(Call::ByAddress)
+        }
     }
-    let bytes = words[0].to_le_bytes();
-    // `call` by a register or memory has 2 in the middle of the byte behind its opcode, and is of 2 to 7 bytes.
-    let is_indirect =
-        |length: usize| bytes[WORD - length] == 0xff && bytes[WORD - length + 1] >> 3 & 7 == 2;
-    bytes[WORD - 5] == 0xe8 || [2, 3, 4, 6, 7].into_iter().any(is_indirect)
+}
+
+fn beyond(address: usize, distance: [u8; 4]) -> usize {
+    address.wrapping_add_signed(i32::from_le_bytes(distance) as isize)
+}
+
+fn read_word(from: usize) -> Option<usize> {
+    let mut word = [0];
+    (read(from, &mut word) == 1).then_some(word[0])
 }
 
 /// Reads words of this process, and says how many there were.
@@ -125,8 +163,14 @@ impl Line {
         self.length += fits;
     }
 
-    /// Names the function that an address lies in, and how far behind its beginning. False if it lies in none.
-    fn push_function(&mut self, cache: &Cache<Key>, before: &str, address: usize) -> bool {
+    /// Names the function that an address lies in, and how far behind its beginning, and `more`. False if it lies in none.
+    fn push_function(
+        &mut self,
+        cache: &Cache<Key>,
+        before: &str,
+        address: usize,
+        more: u64,
+    ) -> bool {
         let mut buffer = [0; NAME];
         let Some(symbol) = cache.symbol_into(address as *const (), &mut buffer) else {
             return false;
@@ -134,7 +178,7 @@ impl Line {
         self.push(before);
         self.push(symbol.method);
         self.push(" + ");
-        self.push_number(symbol.offset);
+        self.push_number(symbol.offset + more);
         true
     }
 

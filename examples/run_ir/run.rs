@@ -1,10 +1,11 @@
 //! Starts the program in a cache of its own, and sees it to its end.
 
 use crate::frontend::{Key, Part, ProgramFrontend, Source};
+use crate::handler_stack::HandlerStack;
 use crate::instance::Instance;
 use crate::options::{Options, PolicyName};
 use crate::refuse::Refusal;
-use crate::{operators, process, side_by_side, signals, thread_locals, threads};
+use crate::{crash, operators, process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
 use inkpot::{BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, OptLevel, Stress};
 use std::arch::global_asm;
@@ -33,6 +34,8 @@ pub fn run(source: &Arc<Source>, options: &Options) -> Result<Infallible, BoxErr
     try_assembly(instances[0], &cache)?;
     let arguments = arguments(options);
     if alone {
+        crash::watch();
+        std::mem::forget(HandlerStack::of_this_thread()); // for as long as the process lives
         return live(instances[0], &cache, arguments);
     }
     let arguments = Shared(arguments);

@@ -5,7 +5,8 @@
 //! `stdout` is unbuffered: whatever a thread prints goes to its own instance's file before the call returns. At the end
 //! all instances must have printed the same, and ended with the same code; [`crash`] is for those that do not get there.
 
-use crate::crash::{self, HandlerStack};
+use crate::crash;
+use crate::handler_stack::HandlerStack;
 use crate::instance::{End, Instance};
 use std::ffi::c_int;
 use std::fs::File;
@@ -83,7 +84,7 @@ pub fn run(
     live: impl Fn(&'static Instance) -> String + Copy + Send + 'static,
     report: impl FnOnce(),
 ) -> Result<std::convert::Infallible, String> {
-    crash::watch();
+    crash::watch_side_by_side();
     // SAFETY: nothing has been printed yet.
     unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IONBF, 0) };
     let mut outputs = Vec::new();

@@ -9,8 +9,8 @@
 //! its destructor, in the last round, comes after everything of the program's: there the thread is unpinned, and what
 //! it holds is freed.
 
-use crate::crash::HandlerStack;
 use crate::frontend::Key;
+use crate::handler_stack::HandlerStack;
 use crate::instance::{self, Instance};
 use crate::{process, signals, thread_locals};
 use inkpot::{Cache, Guard, Participant};
@@ -81,7 +81,7 @@ pub fn begin(cache: Cache<Key>) {
 struct Life {
     /// The guard refers to the participant. None on the first thread, whose guard stands at the bottom of its stack.
     pinned: Option<(Guard<'static>, *mut Participant)>,
-    /// For a thread that runs beside other instances.
+    /// Not on the first thread, which has its own for good.
     handler_stack: Option<HandlerStack>,
     /// The instance whose end may have to wait for the thread's.
     counted: Option<&'static Instance>,
@@ -204,10 +204,9 @@ pub fn blocking<R>(wait: impl FnOnce() -> R) -> R {
 
 /// Has [`end`] called when the calling thread ends.
 fn live(pinned: Option<(Guard<'static>, *mut Participant)>, counted: Option<&'static Instance>) {
-    let side_by_side = pinned.is_some() && instance::current().is_some_and(|it| !it.alone);
     let life = Box::into_raw(Box::new(Life {
+        handler_stack: pinned.is_some().then(HandlerStack::of_this_thread),
         pinned,
-        handler_stack: side_by_side.then(HandlerStack::of_this_thread),
         counted,
         rounds: 0,
     }));

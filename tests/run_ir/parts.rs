@@ -9,6 +9,8 @@ mod constants;
 mod crash;
 #[path = "../../examples/run_ir/frontend.rs"]
 mod frontend;
+#[path = "../../examples/run_ir/handler_stack.rs"]
+mod handler_stack;
 #[path = "../../examples/run_ir/indirect.rs"]
 mod indirect;
 #[path = "../../examples/run_ir/instance.rs"]
@@ -41,6 +43,8 @@ mod program;
 mod reading;
 #[path = "../../examples/run_ir/refuse.rs"]
 mod refuse;
+#[path = "../../examples/run_ir/report.rs"]
+mod report;
 #[path = "../../examples/run_ir/sets.rs"]
 mod sets;
 #[path = "../../examples/run_ir/shared.rs"]

@@ -4,10 +4,13 @@ use libc::sigaction;
 use std::ffi::c_int;
 use std::mem::zeroed;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 use std::sync::{Mutex, PoisonError};
 
 use super::{ours, with_all_blocked};
+use crate::crash;
 
 /// Signals have the numbers from 1 to 64.
 pub const SIGNALS: usize = 65;
@@ -33,6 +36,9 @@ static ACTIONS: [Entry; SIGNALS] = [const {
 
 /// Held while one changes.
 static CHANGING: Mutex<()> = Mutex::new(());
+
+/// Whether the program has alternate stacks of its own: ours are not for its handlers.
+pub static OWN_STACKS: AtomicBool = AtomicBool::new(false);
 
 /// What becomes of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,6 +155,11 @@ fn change(signal: c_int, new: Option<&sigaction>, old: Option<&mut sigaction>) -
             // Whether a call goes on, and whether the handler stays, is up to ours: see `super::at_once`.
             to_kernel.sa_flags |= libc::SA_SIGINFO | libc::SA_RESTART;
             to_kernel.sa_flags &= !libc::SA_RESETHAND;
+            if !OWN_STACKS.load(Ordering::Relaxed) {
+                to_kernel.sa_flags &= !libc::SA_ONSTACK; // it would be ours
+            }
+        } else if new.sa_sigaction == libc::SIG_DFL {
+            to_kernel = crash::in_place_of_default(signal).unwrap_or(to_kernel);
         }
         to_kernel
     });
@@ -168,6 +179,9 @@ fn change(signal: c_int, new: Option<&sigaction>, old: Option<&mut sigaction>) -
             result.sa_sigaction = before.handler;
             result.sa_flags = before.flags;
             result.sa_mask = set(before.mask);
+        } else if crash::is_ours(result.sa_sigaction) {
+            // SAFETY: plain old data, for which zero is the default action.
+            result = unsafe { zeroed() };
         }
         *old = result;
     }

@@ -23,6 +23,7 @@ use libc::siginfo_t;
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::zeroed;
 use std::ptr;
+use std::sync::atomic::Ordering;
 
 use crate::instance;
 use crate::waits::WAITING;
@@ -231,6 +232,12 @@ pub fn sets_handlers(name: &str) -> bool {
     SETTERS.contains(&name)
 }
 
+/// The program calls the host's functions of these names.
+pub fn look_at(imports: &[String]) {
+    let own_stacks = imports.iter().any(|name| name == "sigaltstack");
+    actions::OWN_STACKS.store(own_stacks, Ordering::Relaxed);
+}
+
 /// The functions that stand in for libc's, in a program with handlers of its own.
 pub fn supplied(name: &str) -> Option<*const ()> {
     Some(match name {
@@ -244,7 +251,7 @@ pub fn supplied(name: &str) -> Option<*const ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     static HANDLED: AtomicU32 = AtomicU32::new(0);
 

@@ -8,8 +8,10 @@ mod harness;
 use harness::{Run, clang, compile, run, run_ir, run_through, scratch};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// How clang has optimised what `run_ir` is given.
 const LEVELS: [&str; 2] = ["-O0", "-O2"];
@@ -210,6 +212,40 @@ fn large_at_level_0() {
 #[test]
 fn large_at_level_2() {
     large("-O2", &["--opt 2", "--opt 0 --code-budget 64KiB"]);
+}
+
+/// A large program is split so that its size does not delay its first call: it is made within a second of the processor,
+/// whatever else the machine does meanwhile.
+#[test]
+fn first_call_of_600_functions() {
+    let Some(clang) = clang() else { return };
+    let folder = scratch("first_call");
+    let (c, bitcode) = (folder.join("program.c"), folder.join("program.bc"));
+    let begins = "int main(int argc, char **argv) {\n    write(1, \"!\", 1); read(0, &argc, 1);";
+    let program = generator::program(20_260_101, 600, 3);
+    let text = program.replace("int main(int argc, char **argv) {", begins);
+    assert_ne!(text, program, "main is where it was");
+    fs::write(&c, format!("#include <unistd.h>\n{text}")).unwrap();
+    compile(clang, &c, &bitcode, &["-O0", "-c", "-emit-llvm"]);
+    let mut program = Command::new(run_ir())
+        .args(["--opt", "2"])
+        .arg(&bitcode)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut byte = [0];
+    let said = program.stdout.take().unwrap().read_exact(&mut byte);
+    // It waits for input now.
+    let stat = fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    said.unwrap();
+    // Its name may have blanks in it; user and system time are fields 14 and 15, in hundredths of a second.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields = fields.split_ascii_whitespace().skip(11).take(2);
+    let hundredths: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+    assert!(hundredths <= 100, "{hundredths} hundredths of a second");
 }
 
 /// A budget smaller than the program makes it evict, and the statistics say so.

@@ -21,6 +21,8 @@ mod exit;
 mod fork;
 mod ledger;
 mod naming;
+mod open;
+mod place;
 mod recycle;
 mod stall;
 mod work;

@@ -1,0 +1,233 @@
+//! From an object to methods that can be called: linked into a worker's open generation, and published.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::fork;
+use super::ledger::Published;
+use super::work::{Begun, rename};
+use crate::compile::{Batch, OwnSymbol, parse_symbol, symbol_of};
+use crate::error::Error;
+use crate::generation::{Added, Failure, Open, Sizes};
+use crate::link::{self, Object};
+use crate::method::Key;
+
+impl<K: Key> Core<K> {
+    /// Links an object into the open generation, and publishes its methods.
+    pub(super) fn place(
+        &self,
+        slot: &mut Option<Open<K>>,
+        begun: &[Begun<K>],
+        object: &[u8],
+        batch: Batch<'_, K>,
+        started: Instant,
+    ) {
+        let Batch {
+            mut failed, phases, ..
+        } = batch;
+        let link_started = Instant::now();
+        let linked = if failed.iter().all(Option::is_some) {
+            Ok(None) // nothing was emitted
+        } else {
+            self.link(slot, begun, object).map(Some)
+        };
+        let link_time = link_started.elapsed();
+        let took = started.elapsed() / begun.len() as u32;
+        let added = match linked {
+            Ok(added) => added,
+            // Nobody knows by whose fault, or a smaller one may fit: as for a failed compilation.
+            Err(
+                Error::Link { .. }
+                | Error::HardLimit { .. }
+                | Error::OutOfSpace { .. }
+                | Error::Memory { .. },
+            ) if begun.len() > 1 => {
+                let (left, right) = begun.split_at(begun.len() / 2);
+                let staying = slot.as_ref().is_some_and(|open| open.staying);
+                self.attempt(slot, left, staying);
+                return self.attempt(slot, right, staying);
+            }
+            Err(error) => {
+                let outcomes = begun.iter().zip(failed).map(|(b, f)| {
+                    b.outcome(Err(f.unwrap_or_else(|| rename(error.clone(), b.name()))))
+                });
+                return self.publish_failures(outcomes.collect());
+            }
+        };
+        let open = slot.as_mut().expect("`link` leaves one open");
+        open.body.callees.extend(batch.callees);
+        open.methods += begun.len();
+        let outcomes: Vec<_> = begun
+            .iter()
+            .enumerate()
+            .map(|(i, b)| {
+                let mut result = self.result(b, failed[i].take(), added.as_ref(), took);
+                if let Ok(published) = &mut result {
+                    published.stays = open.staying.then(|| b.name());
+                }
+                b.outcome(result)
+            })
+            .collect();
+        if let Some(added) = &added {
+            let linked = outcomes.iter().filter_map(|outcome| {
+                let published = outcome.result.as_ref().ok()?;
+                Some((&*outcome.method, published.entry as u64))
+            });
+            self.name(open.id, added, linked);
+        }
+        // Before any of the code can run, which may store them wherever it likes.
+        if outcomes.iter().any(|o| o.result.is_ok()) {
+            batch.addressed.iter().for_each(|method| {
+                method.take_address();
+            });
+        }
+        let mut ledger = self.ledger();
+        ledger.counters.emit += phases.emit;
+        ledger.counters.optimise += phases.optimise;
+        ledger.counters.generate += phases.generate;
+        ledger.counters.link += link_time;
+        let llvm = phases.emit + phases.optimise + phases.generate;
+        ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
+        ledger.publish(open.id, outcomes);
+        ledger.counters.overhead += started.elapsed().saturating_sub(llvm);
+        let sealed_now = ledger.wants_seal(open.id);
+        drop(ledger);
+        if sealed_now {
+            self.seal_slot(slot);
+        }
+        self.ring_if_dead();
+    }
+
+    fn result(
+        &self,
+        begun: &Begun<K>,
+        failed: Option<Error>,
+        added: Option<&Added>,
+        compile_time: Duration,
+    ) -> Result<Published, Error> {
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let symbol = symbol_of(&begun.method);
+        let link_error = |source| Error::Link {
+            method: begun.name(),
+            source,
+        };
+        let missing = || {
+            link_error(link::LinkError::Unresolved {
+                symbol: symbol.clone(),
+                section: ".text".to_owned(),
+            })
+        };
+        let added = added.ok_or_else(missing)?;
+        if let Some((_, source)) = added.failed.iter().find(|(name, _)| *name == symbol) {
+            return Err(link_error(source.clone()));
+        }
+        let function = added
+            .functions
+            .iter()
+            .find(|f| f.name == symbol)
+            .ok_or_else(missing)?;
+        // Its share of the batch: constants and unwind tables go by the size of the code.
+        let text: u64 = added.functions.iter().map(|f| f.size.max(1)).sum();
+        let bytes = added.bytes * function.size.max(1) / text.max(1);
+        Ok(Published {
+            entry: function.address as usize,
+            bytes,
+            compile_time,
+            stays: None,
+        })
+    }
+
+    /// Links the object into the slot's generation.
+    fn link(
+        &self,
+        slot: &mut Option<Open<K>>,
+        begun: &[Begun<K>],
+        object: &[u8],
+    ) -> Result<Added, Error> {
+        let batch = || match begun {
+            [one] => one.name(),
+            many => format!("a batch of {} methods", many.len()),
+        };
+        let link_error = |source| Error::Link {
+            method: batch(),
+            source,
+        };
+        let object = Object::parse(object).map_err(link_error)?;
+        // Asked for before the fork lock is taken: it may be a front end that answers.
+        let known: HashMap<&str, Option<u64>> = object
+            .undefined()
+            .map(|symbol| (symbol, self.resolve_symbol(symbol)))
+            .collect();
+        let open = slot.as_mut().expect("opened by `attempt`");
+        let growth = open.body.region.growth(&self.space, &object);
+        self.admit(open, growth, &batch)?;
+        let added = fork::while_not_forking(|| {
+            let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
+            let holds = self.domain.holds();
+            let region = &mut open.body.region;
+            region.add(&self.space, holds, &object, &mut resolve)
+        });
+        added.map_err(|failure| match failure {
+            Failure::Link(source) => link_error(source),
+            Failure::Memory(error) => error,
+        })
+    }
+
+    /// Makes room for what the generation will grow by, or says that the hard limit leaves none.
+    pub(super) fn admit(
+        &self,
+        open: &Open<K>,
+        growth: Sizes,
+        batch: &dyn Fn() -> String,
+    ) -> Result<(), Error> {
+        let needed = growth.code() + growth.unwind;
+        let beside = self.beside_generations();
+        let mut ledger = self.ledger();
+        // The context has grown already, by what the batch left in it.
+        ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
+        ledger.make_room(growth.code(), needed, beside);
+        let limit = ledger.limits.hard_limit;
+        let in_use = ledger.alive.total() + ledger.retired.total() + beside;
+        drop(ledger);
+        self.ring_if_dead();
+        if in_use.saturating_add(needed) > limit {
+            return Err(Error::HardLimit {
+                method: batch(),
+                needed,
+                in_use,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    /// What an undefined symbol of an object means.
+    fn resolve_symbol(&self, symbol: &str) -> Option<u64> {
+        let mut symbol = symbol;
+        if symbol.starts_with("inkpot.") {
+            let cells = self.table.cells();
+            match parse_symbol(symbol)? {
+                OwnSymbol::Cell(number) => return Some(cells.word_address(number)),
+                OwnSymbol::Address(number) => return Some(cells.canonical(number) as u64),
+                OwnSymbol::PollFlag => return Some(cells.flag_address()),
+                OwnSymbol::PollSafepoint => return Some(cells.poll_entry() as u64),
+                OwnSymbol::Import(name) => symbol = name,
+            }
+        }
+        if let Some(&address) = self.config.imports.get(symbol) {
+            return Some(address as u64);
+        }
+        let by_backend = || {
+            // A panic costs what refers to this name, no more.
+            let asked = catch_unwind(AssertUnwindSafe(|| self.backend.resolve(symbol)));
+            asked.unwrap_or_default()
+        };
+        // The front end first: its runtime may have a `memcpy` of its own.
+        let known = by_backend().or_else(|| link::runtime::lookup(symbol));
+        known.map(|address| address as u64)
+    }
+}

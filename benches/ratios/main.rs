@@ -22,11 +22,12 @@ mod methods;
 mod overhead;
 mod polls;
 mod quantum;
+mod scan;
 
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 10] = [
+const RATIOS: [(&str, fn()); 11] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
@@ -34,6 +35,7 @@ const RATIOS: [(&str, fn()); 10] = [
     ("quantum", quantum::run),
     ("callback", callback::run),
     ("polls", polls::run),
+    ("scan", scan::run),
     ("context_release", context::run),
     ("run_first", lua::first),
     ("run_whole", lua::whole),

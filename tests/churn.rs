@@ -111,10 +111,14 @@ fn memory_does_not_grow() {
     panic!("{slopes:?} bytes a method");
 }
 
+fn is_soak() -> bool {
+    std::env::var_os("INKPOT_SOAK").is_some_and(|v| v != "0")
+}
+
 /// The figures that are promised, with `INKPOT_SOAK=1` (`make soak`): minutes.
 #[test]
 fn the_long_run() {
-    if std::env::var_os("INKPOT_SOAK").is_none_or(|v| v == "0") {
+    if !is_soak() {
         return;
     }
     // The least of three: a context more or less at the end is a few bytes a method.
@@ -127,6 +131,64 @@ fn the_long_run() {
     assert!(slopes.iter().any(|&s| s < 20.0), "{slopes:?}");
     let kept = outcome_of("--keep-all --methods 100000 --opt 0");
     assert!(number(&kept, "maps_peak") < 600.0, "{}", brief(&kept));
+}
+
+/// A thread that stays in one method keeps what it is inside of, and holds up nothing else. In the
+/// long form as it is promised: memory that does not grow, and 50 ms from a generation's death to
+/// its recycling.
+fn a_guest_holds_up_nothing(guest: &str) {
+    const BUDGET: f64 = (1 << 20) as f64;
+    let flags = format!("--methods 2500 --opt 0 --threads 2 --code-budget 1MiB --guest {guest}");
+    let outcome = outcome_of(&flags);
+    assert_eq!(outcome["guest"], guest);
+    assert_eq!(number(&outcome, "wrong_results"), 0.0);
+    let about = brief(&outcome);
+    assert!(number(&outcome, "generations_recycled") > 15.0, "{about}");
+    // In it all the time; and what a caller is inside of while a callee is compiled.
+    let held = number(&outcome, "generations_held_peak");
+    assert!((1.0..12.0).contains(&held), "{about}");
+    // Were nothing recycled it would be four times the budget and more.
+    let peak = number(&outcome, "mapped_code_bytes_peak");
+    assert!(peak < 2.5 * BUDGET, "{about}");
+    assert!(number(&outcome, "grace_p99_ms") > 0.0, "{about}");
+    // A busy machine may let the guest wait for its turn.
+    assert!(number(&outcome, "grace_p99_ms") < 3000.0, "{about}");
+    assert!(number(&outcome, "grace_oldest_ms_peak") < 3000.0, "{about}");
+    if !is_soak() {
+        return;
+    }
+    let flags = format!("--methods 50000 --opt 0 --threads 2 --guest {guest}");
+    let outcomes: Vec<Value> = (0..3).map(|_| outcome_of(&flags)).collect();
+    outcomes.iter().for_each(figures_are_sound);
+    let median = |field| {
+        let mut all: Vec<f64> = outcomes.iter().map(|o| number(o, field)).collect();
+        all.sort_by(f64::total_cmp);
+        println!("{guest}: {field}: {all:?}");
+        all[1]
+    };
+    let (slope, grace) = (median("rss_slope_bytes_per_method"), median("grace_p99_ms"));
+    assert!(slope < 20.0, "{slope} bytes a method");
+    assert!(grace <= 50.0, "{grace} ms");
+}
+
+#[test]
+fn a_guest_at_safepoints_holds_up_nothing() {
+    a_guest_holds_up_nothing("safepoint");
+}
+
+#[test]
+fn a_guest_that_blocks_holds_up_nothing() {
+    a_guest_holds_up_nothing("blocking");
+}
+
+#[test]
+fn a_guest_in_a_loop_with_polls_holds_up_nothing() {
+    a_guest_holds_up_nothing("poll");
+}
+
+#[test]
+fn a_guest_with_suspended_fibres_holds_up_nothing() {
+    a_guest_holds_up_nothing("fibres");
 }
 
 fn figures_are_sound(outcome: &Value) {
@@ -252,6 +314,7 @@ fn every_strategy_runs_and_the_report_shows_them() {
 fn bad_flags_are_told() {
     let bad = [
         "--strategy none",
+        "--guest nobody",
         "--methods",
         "--methods 0",
         "--methods many",

@@ -64,6 +64,13 @@ impl<S: Strategy> Workload<'_, S> {
             })
     }
 
+    /// A thread that stays in one method, if there is to be one.
+    pub fn be_a_guest(&self) -> Fallible<()> {
+        let wrong = self.strategy.be_a_guest(&self.progress.stop)?;
+        self.progress.wrong.fetch_add(wrong, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Changes types in step with the visits: what was compiled for them is no longer valid.
     pub fn change_types(&self) {
         let mut random = Random::of(self.world.seed, &[19]);

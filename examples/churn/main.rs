@@ -6,6 +6,11 @@
 mod compare;
 mod drive;
 mod emit;
+// The tests' own; it shows how fibres and participants go together.
+#[allow(dead_code, reason = "tests use more of it")]
+#[path = "../../tests/support/fibre.rs"]
+mod fibre;
+mod guest;
 mod interpreter;
 mod kept;
 mod language;
@@ -135,11 +140,13 @@ fn measure<S: Strategy>(options: &Options, strategy: &S) -> Fallible<Outcome> {
             .map(|n| scope.spawn(move || load.call_methods(n).inspect_err(|_| stop())))
             .collect();
         scope.spawn(move || load.change_types());
+        let guest = scope.spawn(move || load.be_a_guest().inspect_err(|_| stop()));
         let samples = sampler.watch(|| strategy.figures());
         stop();
         for caller in callers {
             caller.join().map_err(|_| "a caller panicked")??;
         }
+        guest.join().map_err(|_| "the guest panicked")??;
         samples
     })?;
     bar.finish_and_clear();

@@ -20,6 +20,10 @@ Usage: churn [FLAGS]
   --seed N              the same methods and arguments for the same seed [1]
   --keep-all            nothing changes and nothing is evicted: how many methods can live at once
   --stress              pooled only: evict, invalidate and recycle after every few calls
+  --guest NAME          pooled only: one more thread, which stays in one method for the whole run,
+                        and makes a safepoint every millisecond (safepoint), blocks (blocking), or
+                        goes round without calls, with polls compiled in (poll); or which has a
+                        hundred fibres suspended in methods (fibres) [none]
   --release-at-sealing  pooled only: a context goes when its generation is sealed
   --report FILE.html    write a page with plots
   --json                print all figures as one JSON object, last on standard output
@@ -48,6 +52,36 @@ impl Which {
     }
 }
 
+/// A thread that never leaves the method that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    None,
+    Safepoint,
+    Blocking,
+    Poll,
+    Fibres,
+}
+
+impl Guest {
+    const ALL: [Guest; 5] = [
+        Guest::None,
+        Guest::Safepoint,
+        Guest::Blocking,
+        Guest::Poll,
+        Guest::Fibres,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Guest::None => "none",
+            Guest::Safepoint => "safepoint",
+            Guest::Blocking => "blocking",
+            Guest::Poll => "poll",
+            Guest::Fibres => "fibres",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub which: Which,
@@ -58,6 +92,7 @@ pub struct Options {
     pub seed: u64,
     pub keep_all: bool,
     pub stress: bool,
+    pub guest: Guest,
     pub release_at_sealing: bool,
     pub report: Option<PathBuf>,
     pub json: bool,
@@ -85,6 +120,7 @@ impl Options {
             seed: 1,
             keep_all: false,
             stress: false,
+            guest: Guest::None,
             release_at_sealing: false,
             report: None,
             json: false,
@@ -109,6 +145,7 @@ impl Options {
                 "--code-budget" => options.code_budget = size(&value()?)?,
                 "--opt" => options.opt = level(&value()?)?,
                 "--seed" => options.seed = number(&flag, &value()?)?,
+                "--guest" => options.guest = guest(&value()?)?,
                 "--report" => options.report = Some(value()?.into()),
                 "--keep-all" => options.keep_all = true,
                 "--stress" => options.stress = true,
@@ -134,6 +171,7 @@ impl Options {
             format!("--code-budget={}", self.code_budget),
             format!("--opt={}", self.opt),
             format!("--seed={}", self.seed),
+            format!("--guest={}", self.guest.name()),
             "--json".to_owned(),
             "--follow".to_owned(),
         ];
@@ -157,6 +195,13 @@ fn which(name: &str) -> Result<Which, String> {
         .into_iter()
         .find(|which| which.name() == name)
         .ok_or(format!("--strategy: there is no {name}"))
+}
+
+fn guest(name: &str) -> Result<Guest, String> {
+    Guest::ALL
+        .into_iter()
+        .find(|guest| guest.name() == name)
+        .ok_or(format!("--guest: there is no {name}"))
 }
 
 fn number(flag: &str, text: &str) -> Result<u64, String> {

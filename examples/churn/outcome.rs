@@ -15,6 +15,8 @@ pub struct Sample {
     pub contexts: u64,
     pub generations: u64,
     pub maps: u64,
+    pub held: u64,
+    pub grace_oldest_us: u64,
 }
 
 /// A run's figures; `--json` prints them.
@@ -27,6 +29,7 @@ pub struct Outcome {
     pub opt: u8,
     pub seed: u64,
     pub keep_all: bool,
+    pub guest: String,
     /// Of `pooled` only.
     pub code_budget: Option<u64>,
     pub seconds: f64,
@@ -53,6 +56,13 @@ pub struct Outcome {
     pub calls: u64,
     pub wrong_results: u64,
     pub maps_peak: u64,
+    /// Milliseconds from a generation's death to its recycling, but for those that were held: what
+    /// all but one in a hundred took at most, of the last 256.
+    pub grace_p99_ms: f64,
+    pub grace_max_ms: f64,
+    /// The longest that any was seen to wait, recycled in the end or not.
+    pub grace_oldest_ms_peak: f64,
+    pub generations_held_peak: u64,
     /// How the run ended, if not as it should.
     pub died: Option<String>,
 }
@@ -71,6 +81,7 @@ impl Outcome {
             opt: options.opt,
             seed: options.seed,
             keep_all: options.keep_all,
+            guest: options.guest.name().to_owned(),
             code_budget: (name == "pooled" && !options.keep_all).then_some(options.code_budget),
             seconds: last.seconds,
             compiles_per_second: last.compiles as f64 / last.seconds.max(1e-9),
@@ -93,6 +104,10 @@ impl Outcome {
             relinks: figures.relinks,
             invalidations: figures.invalidations,
             maps_peak: peak(samples, |s| s.maps),
+            grace_p99_ms: figures.grace_p99_us as f64 / 1e3,
+            grace_max_ms: figures.grace_max_us as f64 / 1e3,
+            grace_oldest_ms_peak: peak(samples, |s| s.grace_oldest_us) as f64 / 1e3,
+            generations_held_peak: peak(samples, |s| s.held),
             ..Self::default()
         }
     }

@@ -1,5 +1,7 @@
 //! The strategy with a cache: inkpot.
 
+use std::sync::atomic::AtomicBool;
+
 use inkpot::evict::Lru;
 use inkpot::inkwell::context::Context;
 use inkpot::inkwell::module::Module;
@@ -7,11 +9,12 @@ use inkpot::inkwell::values::FunctionValue;
 use inkpot::{BoxError, Cache, ContextRelease, Frontend, Guard, Handle, OptLevel, Stress, Unit};
 
 use crate::emit::{self, emit};
-use crate::options::Options;
+use crate::guest;
+use crate::options::{Guest, Options};
 use crate::prelude;
 use crate::runtime::{MethodFn, Thread, Value, functions};
 use crate::strategy::{Body, Caller, Fallible, Figures, Strategy};
-use crate::world::Key;
+use crate::world::{GUEST, Key};
 
 /// The method language, as the cache sees it.
 struct Language {
@@ -27,6 +30,9 @@ impl Frontend for Language {
     }
 
     fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
+        if key.family == GUEST {
+            return guest::emit(self.seed, key, unit);
+        }
         emit(self.seed, key, &mut InUnit(unit))
     }
 }
@@ -56,6 +62,8 @@ impl<'ctx> emit::Target<'ctx> for InUnit<'_, '_, 'ctx> {
 
 pub struct Pooled {
     cache: Cache<Key>,
+    seed: u64,
+    guest: Guest,
 }
 
 impl Pooled {
@@ -79,6 +87,10 @@ impl Pooled {
         for (name, _, address) in functions() {
             builder = builder.import(name, address);
         }
+        if options.guest != Guest::None {
+            builder = builder.import(guest::IMPORT.0, guest::IMPORT.1);
+        }
+        builder = builder.polls(options.guest == Guest::Poll);
         if options.release_at_sealing {
             builder = builder.release_context(ContextRelease::AtSealing);
         }
@@ -87,6 +99,8 @@ impl Pooled {
         }
         Ok(Self {
             cache: builder.build()?,
+            seed: options.seed,
+            guest: options.guest,
         })
     }
 }
@@ -126,6 +140,10 @@ impl Strategy for Pooled {
             relinks: now.relinks,
             invalidations: now.invalidations,
             mapped_code_peak: now.mapped_code_bytes_peak,
+            grace_p99_us: now.grace_p99.as_micros() as u64,
+            grace_max_us: now.grace_max.as_micros() as u64,
+            grace_oldest_us: now.grace_oldest.as_micros() as u64,
+            held: now.generations_held,
         }
     }
 
@@ -134,6 +152,15 @@ impl Strategy for Pooled {
         body(&mut Pinned {
             guard: participant.pin(),
         })
+    }
+
+    fn be_a_guest(&self, stop: &AtomicBool) -> Fallible<u64> {
+        let stay = guest::Stay {
+            cache: &self.cache,
+            seed: self.seed,
+            stop,
+        };
+        stay.stay(self.guest)
     }
 }
 

@@ -94,5 +94,7 @@ fn sample(now: Figures, seconds: f64, process: &mut Process, last: bool) -> Fall
         contexts: now.contexts,
         generations: now.generations,
         maps: maps.lines,
+        held: now.held,
+        grace_oldest_us: now.grace_oldest_us,
     })
 }

@@ -1,6 +1,7 @@
 //! What the workload asks of a way to keep compiled methods.
 
 use std::error::Error;
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,12 @@ pub trait Strategy: Sync {
 
     /// Registers the current thread as one that calls methods, and runs `body` on it.
     fn enter(&self, name: &str, body: &mut Body<'_, Self::Site>) -> Fallible<()>;
+
+    /// Stays in a method of the guest's until it is told to stop, if there is to be one. Returns how
+    /// many results were wrong.
+    fn be_a_guest(&self, _stop: &AtomicBool) -> Fallible<u64> {
+        Ok(0)
+    }
 }
 
 /// What a calling thread does.
@@ -69,4 +76,13 @@ pub struct Figures {
     pub relinks: u64,
     pub invalidations: u64,
     pub mapped_code_peak: u64,
+    /// From a generation's death to its recycling, but for those that were held: all but one in a
+    /// hundred.
+    pub grace_p99_us: u64,
+    /// The longest.
+    pub grace_max_us: u64,
+    /// The longest wait for threads that are pinned that is not over.
+    pub grace_oldest_us: u64,
+    /// Generations that are gone but for frames on some stack.
+    pub held: u64,
 }

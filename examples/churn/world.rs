@@ -16,6 +16,8 @@ pub const PUBLIC_PARTS: u8 = 7;
 pub const CORE_METHODS: u8 = 16;
 /// The family of those leaves.
 pub const CORE: u32 = u32::MAX;
+/// The family of the methods that a guest stays in.
+pub const GUEST: u32 = u32::MAX - 1;
 /// Classes in a profile.
 pub const CLASSES: usize = 3;
 /// Constants in a profile.

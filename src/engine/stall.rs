@@ -9,13 +9,13 @@ use crate::method::{ASKED_BY_RECLAIMER, Key};
 use crate::observe::{Stall, event};
 
 /// A grace period that is older is not just about to end: code is asked for safepoints.
-const ASK_AFTER: Duration = Duration::from_millis(4);
+const ASK_AFTER: Duration = Duration::from_millis(2);
 /// For so long at a time. While the flag stands every poll is a call, also of threads that are not
 /// late; one that is late and runs comes to a poll at once.
-const ASK_FOR: Duration = Duration::from_millis(2);
+const ASK_FOR: Duration = Duration::from_millis(4);
 /// A pause is at least so long, and longer the longer it was in vain: whoever is late does not poll,
 /// or does not run.
-const LEAST_PAUSE: Duration = Duration::from_millis(8);
+const LEAST_PAUSE: Duration = Duration::from_millis(4);
 const MOST_PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_SHARE: u32 = 8;
 /// How often it is looked whether somebody has come, while the flag stands.

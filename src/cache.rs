@@ -178,10 +178,12 @@ impl<K: Key> Cache<K> {
 
     /// One step of reclamation, for caches without a reclaimer's thread (with one it does no
     /// harm). True while something waits to be freed: call it again, a little later. May take
-    /// milliseconds; on a thread that is pinned it does nothing, and returns true.
+    /// milliseconds; on a thread that is pinned it does nothing, and returns true. (In a forked child
+    /// false: nothing is ever freed there.)
     pub fn maintain(&self) -> bool {
         let core = &self.life.core;
-        on_a_worker() || core.domain.this_thread_is_pinned() || core.maintain()
+        let cannot = || on_a_worker() || core.domain.this_thread_is_pinned();
+        core.check_fork().is_ok() && (cannot() || core.maintain())
     }
 
     /// Changes the budget. A smaller one takes effect at once.

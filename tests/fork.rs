@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use inkpot::{Cache, ContextRelease, Error, Stress, last_failure};
-use support::child::{self, fork};
+use support::child::{self, Forked, fork, fork_here};
 use support::synthetic::{Code, Synthetic};
 use support::{Calculator, Hooked, Op, leaf, method, wait_until};
 
@@ -377,12 +377,12 @@ fn a_child_reads_statistics_at_any_moment() {
 /// Forks inside a host function that jitted code calls: parent and child both return through it.
 #[test]
 fn forks_below_frames_of_compiled_code() {
-    static FORKED: Mutex<Option<i32>> = Mutex::new(None);
+    static FORKED: Mutex<Option<Forked>> = Mutex::new(None);
     extern "C" fn forks(x: i64) -> i64 {
-        // SAFETY: the child only returns, and ends.
-        let pid = unsafe { libc::fork() };
-        *FORKED.lock().unwrap() = Some(pid);
-        if pid == 0 { x + 5000 } else { x }
+        let forked = fork_here();
+        let added = if forked.is_some() { 0 } else { 5000 };
+        *FORKED.lock().unwrap() = forked;
+        x + added
     }
     alone("forks_below_frames_of_compiled_code", || {
         let cache = Cache::builder(Calculator)
@@ -395,16 +395,12 @@ fn forks_below_frames_of_compiled_code() {
             let mut guard = me.pin();
             // SAFETY: the type is right.
             let y = unsafe { method(&cache, &outer).get(&mut guard).unwrap().call(1) };
-            let pid = FORKED.lock().unwrap().take().unwrap();
-            if pid == 0 {
+            let Some(forked) = FORKED.lock().unwrap().take() else {
                 // SAFETY: ends the child.
                 unsafe { libc::_exit(i32::from(y != 5111)) };
-            }
+            };
             assert_eq!(y, 111);
-            let mut status = 0;
-            // SAFETY: `status` lives through the call.
-            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-            assert_eq!(status, 0);
+            forked.expect_code(0);
             drop(guard);
             cache.evict_all();
             cache.seal();

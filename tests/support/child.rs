@@ -148,6 +148,29 @@ pub fn fork(by_exit: bool, body: impl FnOnce() -> i32) -> Forked {
     unsafe { libc::_exit(code) }
 }
 
+/// Forks where it stands: `None` in the child, which goes on as its parent does, and has to end by
+/// `_exit`. A panic ends it with 101, wherever it would be caught (this may be a thread of the
+/// harness's, which ends with 0 if it is the last one), and one that hangs is ended by SIGALRM.
+pub fn fork_here() -> Option<Forked> {
+    // SAFETY: the child runs on with one thread, which is what these tests are about.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+    if pid != 0 {
+        return Some(Forked(pid));
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let message = format!("in the forked child: {panic}\n");
+        // SAFETY: the buffer is valid for its length; ends the process at once.
+        unsafe {
+            libc::write(2, message.as_ptr().cast(), message.len());
+            libc::_exit(101)
+        }
+    }));
+    // SAFETY: without a handler the alarm ends the process.
+    unsafe { libc::alarm(20) };
+    None
+}
+
 impl Forked {
     /// Waits for the child to end.
     pub fn wait(self) -> ExitStatus {

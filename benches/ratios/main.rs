@@ -23,20 +23,27 @@ mod overhead;
 mod polls;
 mod quantum;
 mod scan;
+#[path = "../../tests/support/synthetic.rs"]
+#[allow(dead_code)]
+mod synthetic;
+mod throw;
 
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 11] = [
+const RATIOS: [(&str, fn()); 14] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
-    ("call_resident", call::run),
+    ("call_resident", call::resident),
+    ("canonical", call::canonical),
     ("quantum", quantum::run),
     ("callback", callback::run),
     ("polls", polls::run),
     ("scan", scan::run),
     ("context_release", context::run),
+    ("throw_host", throw::host),
+    ("throw_jitted", throw::jitted),
     ("run_first", lua::first),
     ("run_whole", lua::whole),
 ];
@@ -46,7 +53,8 @@ fn main() -> ExitCode {
     if let [flag, what] = &arguments[..]
         && flag == measure::CHILD
     {
-        println!("{}", context::child(what));
+        let figure = context::child(what).or_else(|| throw::child(what));
+        println!("{}", figure.expect("one of them measures it"));
         return ExitCode::SUCCESS;
     }
     // Cargo tells every bench that it is one.

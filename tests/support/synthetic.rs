@@ -26,6 +26,8 @@ pub enum How {
     Call,
     /// As `Call`, by the canonical address.
     CallAddress,
+    /// As `Call`, and the last of its callees is a `Host`.
+    CallHost,
     /// Calls the host function `host` with `x`, and adds `n` to what it returns.
     Host,
     /// Calls `host` with `x` as the last thing that its code has: `host` must not return.
@@ -105,14 +107,19 @@ impl Code {
 
     /// What it calls: several methods have the same callee.
     pub fn callee(&self) -> Option<Self> {
-        if !matches!(self.how, How::Jump | How::Call | How::CallAddress) {
+        let calls = [How::Jump, How::Call, How::CallAddress, How::CallHost];
+        if !calls.contains(&self.how) {
             return None;
         }
         let n = self.n / 2;
         Some(if self.depth <= 1 {
+            let how = match self.how {
+                How::CallHost => How::Host,
+                _ => How::Leaf,
+            };
             Self {
                 frames: self.frames,
-                ..Self::leaf(n)
+                ..Self::new(n, how)
             }
         } else {
             Self {
@@ -393,7 +400,7 @@ impl Body {
                 body.push(&MOV_RAX_RIP).refer(cell(), elf::R_X86_64_PC32);
                 body.push(&[0xff, 0xe0]); // jmp rax
             }
-            How::Call => {
+            How::Call | How::CallHost => {
                 body.enter().push(&MOV_RAX_RIP);
                 body.refer(cell(), elf::R_X86_64_PC32).push(&CALL_RAX);
                 body.leave(n);

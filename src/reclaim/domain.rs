@@ -251,3 +251,27 @@ impl PinnedParticipant {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processors fetch lines of 64 bytes in pairs.
+    const LINES: usize = 128;
+
+    #[test]
+    fn what_threads_write_has_lines_of_its_own() {
+        assert_eq!(align_of::<Record>(), LINES);
+        assert_eq!(size_of::<Record>() % LINES, 0);
+        // Counts of owners, which others write, lie before it.
+        let space = crate::code::CodeSpace::new("test", None).unwrap();
+        let domain = Domain::new(Holds::new(&space));
+        let records = [0, 1].map(|n| Arc::new(Record::new(&domain, n.to_string())));
+        for record in &records {
+            assert_eq!(Arc::as_ptr(record).addr() % LINES, 0);
+        }
+        // The tick, which all read and the reclaimer writes, has nothing beside it.
+        assert_eq!(std::mem::offset_of!(Domain, tick) % LINES, 0);
+        assert_eq!(size_of::<CacheLine<AtomicU64>>(), LINES);
+    }
+}

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 /// The flag that makes this program measure one side of one pair, and print the figure.
 pub const CHILD: &str = "--child";
 
+/// As many, or those that fit into `ENOUGH`, or few.
 const ROUNDS: usize = 15;
-/// Where a round takes longer than `LONG`.
 const FEW_ROUNDS: usize = 3;
+const ENOUGH: Duration = Duration::from_secs(90);
+/// A round that takes longer is too long to be thrown away.
 const LONG: Duration = Duration::from_secs(20);
 
 /// What is measured: a name, what its two sides are called, and their unit.
@@ -29,13 +31,13 @@ impl Pair {
     pub fn rounds(&self, mut round: impl FnMut() -> (f64, f64)) {
         let started = Instant::now();
         let warm_up = round();
+        let took = started.elapsed();
         let mut figures = Vec::new();
-        let rounds = if started.elapsed() > LONG {
-            figures.push(warm_up); // too long to be thrown away
-            FEW_ROUNDS
-        } else {
-            ROUNDS
-        };
+        if took > LONG {
+            figures.push(warm_up);
+        }
+        let fit = ENOUGH.as_secs_f64() / took.as_secs_f64();
+        let rounds = (fit as usize).clamp(FEW_ROUNDS, ROUNDS);
         while figures.len() < rounds {
             figures.push(round());
         }

@@ -61,6 +61,7 @@ mod blame;
 mod error;
 mod frames;
 mod groups;
+mod notes;
 mod object;
 pub(crate) mod runtime;
 mod sections;

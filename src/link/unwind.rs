@@ -21,7 +21,7 @@
 //! lock, and then reads there how addresses are encoded. Who has found one is
 //! inside the code that it describes, so the note goes when the code goes.
 //! (`__register_frame` and `__deregister_frame` would allocate it and free it at
-//! once.)
+//! once.) Notes stand side by side, in memory of their own: [`notes`] says why.
 //!
 //! # Replacing the parts by the whole
 //!
@@ -38,14 +38,13 @@
 
 use std::sync::OnceLock;
 
+use super::notes::{self, Note};
+
 /// Size of the zeros that end a table.
 pub(crate) const END: usize = 8;
 
 /// Alignment of tables.
 pub(crate) const ALIGN: u64 = 8;
-
-/// Room for libgcc's `struct object`, which has six or seven words.
-type Note = [u64; 16];
 
 unsafe extern "C" {
     fn __register_frame_info(table: *const u8, note: *mut Note);
@@ -81,7 +80,7 @@ pub(crate) unsafe fn register(address: u64) -> Registered {
     let registered = Registered {
         begin: address as *const u8,
         list: Box::into_raw(Box::default()),
-        note: Box::into_raw(Box::default()),
+        note: notes::take(),
         registered: true,
     };
     // SAFETY: the caller's promise; the note lives until `Registered` is dropped, which does not
@@ -112,7 +111,7 @@ pub(crate) unsafe fn replace(parts: &mut [Registered]) -> Option<Registered> {
     let whole = Registered {
         begin: list.cast::<u64>().cast(),
         list,
-        note: Box::into_raw(Box::default()),
+        note: notes::take(),
         registered: true,
     };
     // SAFETY: the caller's promise; list and note live as `Registered` does. Overlapping tables
@@ -143,11 +142,11 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         if !self.registered {
-            // SAFETY: both came from boxes; libgcc has forgotten them, and whoever drops this
-            // knows that no thread reads them any more.
+            // SAFETY: from a box, and from `take`; libgcc has forgotten them, and whoever drops
+            // this knows that no thread reads them any more.
             unsafe {
                 drop(Box::from_raw(self.list));
-                drop(Box::from_raw(self.note));
+                notes::give_back(self.note);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inkpot::{Backend, Batch, Cache, Entry, Error, Guard, Participant, Reclaimer};
+use inkpot::{Backend, Batch, Cache, Entry, Error, Guard, Participant, Reclaimer, Stress};
 use support::held::{HOST, X, churn_until_gone, resident};
 use support::synthetic::{Code, Context, How, Synthetic, Unary, inside, method, quarantined};
 use support::{Gate, leaf, wait_until};
@@ -247,7 +247,9 @@ fn a_callers_code_goes_while_the_callee_is_compiled() {
         let caller = Code::new(8, how);
         let gate = Arc::<Gate>::default();
         let backend = Gated(Synthetic::default(), gate.clone(), caller.callee().unwrap());
-        let cache = Cache::with_backend(backend).workers(2);
+        let mut stress = Stress::default();
+        stress.quarantine = true;
+        let cache = Cache::with_backend(backend).workers(2).stress(stress);
         let cache = cache.generation_methods(1).build().unwrap();
         let of_thread = cache.clone();
         let thread = std::thread::spawn(move || {

@@ -17,7 +17,7 @@ const ASK_FOR: Duration = Duration::from_millis(4);
 /// or does not run.
 const LEAST_PAUSE: Duration = Duration::from_millis(4);
 const MOST_PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_SHARE: u32 = 8;
+const PAUSE_SHARE: u32 = 24;
 /// How often it is looked whether somebody has come, while the flag stands.
 pub(super) const ASKING_STEP: Duration = Duration::from_micros(200);
 

@@ -157,8 +157,11 @@ fn a_guest_holds_up_nothing(guest: &str) {
     if !is_soak() {
         return;
     }
-    let flags = format!("--methods 50000 --opt 0 --threads 2 --guest {guest}");
-    let outcomes: Vec<Value> = (0..3).map(|_| outcome_of(&flags)).collect();
+    let run = |methods: u32| {
+        let flags = format!("--methods {methods} --opt 0 --threads 2 --guest {guest}");
+        outcome_of(&flags)
+    };
+    let outcomes: Vec<Value> = (0..3).map(|_| run(50_000)).collect();
     outcomes.iter().for_each(figures_are_sound);
     let median = |field| {
         let mut all: Vec<f64> = outcomes.iter().map(|o| number(o, field)).collect();
@@ -167,7 +170,15 @@ fn a_guest_holds_up_nothing(guest: &str) {
         all[1]
     };
     let (slope, grace) = (median("rss_slope_bytes_per_method"), median("grace_p99_ms"));
-    assert!(slope < 20.0, "{slope} bytes a method");
+    if slope >= 20.0 {
+        // On a busy machine it is known to within some twenty bytes: memory takes longer to come to
+        // rest there. What grows goes on growing.
+        let long = number(&run(160_000), "rss_slope_bytes_per_method");
+        assert!(
+            long < 20.0,
+            "{slope} bytes a method, {long} in the long run"
+        );
+    }
     assert!(grace <= 50.0, "{grace} ms");
 }
 

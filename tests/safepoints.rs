@@ -6,9 +6,12 @@ mod support;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use inkpot::{Backend, Batch, Cache, Entry, Error, Guard, Participant, Reclaimer, Stress};
+use inkpot::{
+    Backend, Batch, Cache, Entry, Error, Guard, Participant, Reclaimer, Stress, safepoint_of_thread,
+};
 use support::held::{HOST, X, churn_until_gone, resident};
 use support::synthetic::{Code, Context, How, Synthetic, Unary, inside, method, quarantined};
 use support::{Gate, leaf, wait_until};
@@ -300,6 +303,53 @@ fn a_safepoint_of_the_thread_is_one_of_all_its_caches() {
                 .map(|c| c.statistics().generations_recycled);
             recycled == [1, 2]
         });
+    };
+    // SAFETY: the type is right.
+    let y = inside(errand, || unsafe { entry.call(X) });
+    assert_eq!(y, HOST.result(X));
+}
+
+/// In a handler that runs on an alternate stack nothing is known of the frames that it interrupted:
+/// the thread stays pinned.
+#[test]
+fn a_safepoint_on_a_signals_stack_does_nothing() {
+    static ON: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn handler(_: libc::c_int) {
+        let here = 0_u8;
+        ON.store(black_box(&raw const here).addr(), Ordering::Relaxed);
+        // SAFETY: nothing is kept off the stack.
+        unsafe { safepoint_of_thread() };
+    }
+    // SAFETY: plain old data, filled in, and a handler that may run at any time.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        let before = std::ptr::null_mut();
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, before), 0);
+    }
+    let cache = quarantined().build().unwrap();
+    let me = cache.participant("test");
+    let mut guard = me.pin();
+    let entry = method(&cache, HOST).get(&mut guard).unwrap();
+    let errand = || {
+        cache.evict_all();
+        let retired = || {
+            let now = cache.statistics();
+            (now.generations_fallow, now.generations_held)
+        };
+        wait_until("it is retired", || retired() == (1, 0));
+        for _ in 0..20 {
+            // SAFETY: it has a handler.
+            unsafe { libc::raise(libc::SIGUSR1) };
+            std::thread::sleep(Duration::from_millis(1));
+            assert_eq!(retired(), (1, 0));
+        }
+        let own = me.thread_stack().unwrap();
+        let on = ON.load(Ordering::Relaxed) as *const ();
+        assert!(!own.contains(&on), "the handler has a stack of its own");
+        // On its own stack it does what it did not do there.
+        churn_until_gone(&cache, &me, 1);
     };
     // SAFETY: the type is right.
     let y = inside(errand, || unsafe { entry.call(X) });

@@ -1,4 +1,4 @@
-//! Objects of all kinds, damaged in all ways: an error or a link, never a crash, and
+//! Objects of all kinds, those of the corpus's programs too, damaged in all ways: an error or a link, never a crash, and
 //! nothing written but where it belongs. What was linked is shown to the unwinder.
 //!
 //! A case is made from its number alone. The short form takes a second or two;
@@ -11,7 +11,7 @@ use inkwell::OptimizationLevel::{Aggressive, None as O0};
 use inkwell::targets::{CodeModel, RelocMode};
 
 use super::damaged::{Random, objects};
-use super::{GUARD, GUARD_BYTE, compile_for, exceptions, groups, models, unwinding};
+use super::{GUARD, GUARD_BYTE, compile_for, corpus, exceptions, groups, models, unwinding};
 use crate::link::frames::Frames;
 use crate::link::{Area, Needs, Object, Place, Span, link, unwind};
 
@@ -270,9 +270,19 @@ fn damaged_in_all_ways() {
     let mut arena = Arena::new();
     let mut ends = Ends::default();
     let objects = all_objects();
+    let programs = if soak > 0 {
+        corpus::objects()
+    } else {
+        corpus::some_objects()
+    };
+    let mut of_programs = 0;
     for case in 0..cases {
         let mut random = Random::new(case);
-        let mut object = objects[random.below(objects.len())].clone();
+        // Half of the cases are objects of real programs, which are many.
+        let real = random.below(2) == 0;
+        let from = if real { &programs } else { &objects };
+        let mut object = from[random.below(from.len())].clone();
+        of_programs += u32::from(real);
         damage(&mut random, &mut object);
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -285,7 +295,10 @@ fn damaged_in_all_ways() {
         );
     }
     if soak > 0 {
-        println!("{cases} cases: {ends:?}");
+        println!(
+            "{cases} cases, {of_programs} of them of {} objects of the corpus: {ends:?}",
+            programs.len()
+        );
     }
     let least = cases as u32 / 100;
     assert!(ends.refused > least && ends.failed > least, "{ends:?}");

@@ -1,6 +1,7 @@
 //! Tests of the linker, and what they share: an assembler of objects byte by
 //! byte, memory with guards around it, memory that can be executed, and LLVM.
 
+mod corpus;
 mod damaged;
 mod exceptions;
 mod faults;
@@ -16,6 +17,7 @@ mod unwinding;
 
 use ::object::elf::{self, RelocationType};
 use inkwell::OptimizationLevel;
+use inkwell::module::Module;
 use inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetTriple,
 };
@@ -397,11 +399,22 @@ pub(super) fn compile_for(
     mode: RelocMode,
     model: CodeModel,
 ) -> Vec<u8> {
+    compile_module(ir.as_bytes(), level, mode, model, |_| {})
+}
+
+/// What LLVM makes of IR in text or bitcode, once `change` has seen it.
+pub(super) fn compile_module(
+    ir: &[u8],
+    level: OptimizationLevel,
+    mode: RelocMode,
+    model: CodeModel,
+    change: impl FnOnce(&Module<'_>),
+) -> Vec<u8> {
     Target::initialize_x86(&InitializationConfig::default());
     let context = inkwell::context::Context::create();
-    let buffer =
-        inkwell::memory_buffer::MemoryBuffer::create_from_memory_range_copy(ir.as_bytes(), "ir");
+    let buffer = inkwell::memory_buffer::MemoryBuffer::create_from_memory_range_copy(ir, "ir");
     let module = context.create_module_from_ir(buffer).expect("parses");
+    change(&module);
     let triple = TargetTriple::create("x86_64-unknown-linux-gnu");
     let target = Target::from_triple(&triple).expect("x86");
     let machine = target

@@ -216,7 +216,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// have another address.
     ///
     /// # Safety
-    /// No thread begins to call it from now on. Calls that have begun may go on.
+    /// No thread calls it from now on, and each call that was made has reached the method, or has
+    /// returned. What is inside the method may go on.
     pub unsafe fn release_callback(&self) {
         if self.life.core.check_fork().is_ok() {
             self.life.core.table.release_callback(&self.method);

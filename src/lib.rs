@@ -85,6 +85,7 @@ mod generation;
 mod handle;
 mod lease;
 mod link;
+mod loaded;
 mod method;
 mod observe;
 mod reclaim;

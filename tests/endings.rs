@@ -146,3 +146,75 @@ fn methods_are_compiled_before_the_exit() {
         ended.expect_code(34);
     }
 }
+
+/// A child that is forked while its parent exits has an exit of its own.
+#[test]
+fn a_child_forked_during_the_exit_exits() {
+    let soon = Duration::from_secs(60);
+    let test = "a_child_forked_during_the_exit_exits";
+    let ended = child::run(test, soon, || {
+        let cache = Cache::with_backend(Synthetic::default())
+            .before_exit(|_| {
+                // SAFETY: the child does what one does whose `exec` has failed.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    child::exit(3);
+                }
+                let (mut status, mut waited) = (0, 0);
+                // SAFETY: the status lives through the call.
+                let mut is_alive =
+                    || unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == 0;
+                while waited < 200 && is_alive() {
+                    waited += 1;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                if waited == 200 {
+                    // SAFETY: it is our child yet.
+                    unsafe { libc::kill(child, libc::SIGKILL) };
+                    println!("the child hangs");
+                }
+                let code = if libc::WIFEXITED(status) {
+                    libc::WEXITSTATUS(status)
+                } else {
+                    99
+                };
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(10 + code) };
+            })
+            .build()
+            .unwrap();
+        std::mem::forget(cache);
+        child::exit(4);
+    });
+    if let Some(ended) = ended {
+        ended.expect_code(13);
+    }
+}
+
+/// One listener's panic is not another's, nor the exit's.
+#[test]
+fn a_panic_before_the_exit_stops_nothing() {
+    let soon = Duration::from_secs(60);
+    let test = "a_panic_before_the_exit_stops_nothing";
+    let ended = child::run(test, soon, || {
+        for panics in [true, false] {
+            let cache = Cache::with_backend(Synthetic::default())
+                .before_exit(move |_| {
+                    assert!(!panics, "a panic on purpose");
+                    println!("the other was told");
+                })
+                .build()
+                .unwrap();
+            std::mem::forget(cache);
+        }
+        child::exit(4);
+    });
+    if let Some(ended) = ended {
+        ended.expect_code(4);
+        assert!(
+            ended.output.contains("the other was told"),
+            "{}",
+            ended.output
+        );
+    }
+}

@@ -43,6 +43,7 @@ static SPENT: AtomicBool = AtomicBool::new(false);
 pub fn install_fault_handler() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
+        crate::loaded::for_good();
         // SAFETY: plain old data, for which zero is a value; the handler has the type that the flag
         // says, and what it needs is set before it is installed.
         unsafe {

@@ -219,6 +219,23 @@ impl<'b, K: Key> Batch<'b, K> {
         callees.chain(self.methods).find(|m| m.cell == cell)
     }
 
+    /// Nothing is asked for any more: each callee once, by its cell.
+    pub(crate) fn sort_callees(&mut self) {
+        sort(&mut self.callees);
+    }
+
+    /// The code refers to the method with this cell: it is to live as long. False if the batch was not given it. When
+    /// callees are sorted.
+    pub(crate) fn refer_to(&mut self, cell: u32) -> bool {
+        let Err(place) = self.callees.binary_search_by_key(&cell, |m| m.cell) else {
+            return true;
+        };
+        // One of the batch's own, which a front end may name without having asked.
+        let own = self.methods.iter().find(|m| m.cell == cell).cloned();
+        own.map(|method| self.callees.insert(place, method))
+            .is_some()
+    }
+
     /// [`Batch::takes_address`] of the method with this cell.
     pub(crate) fn takes_address_of(&mut self, cell: u32) {
         if let Some(method) = self.referred_to(cell).cloned() {
@@ -235,6 +252,12 @@ impl<'b, K: Key> Batch<'b, K> {
     pub(crate) fn correct_context(&mut self, bytes: i64) {
         self.context_bytes = self.context_bytes.saturating_add(bytes);
     }
+}
+
+/// Each method once, by its cell.
+pub(crate) fn sort<K: Key>(methods: &mut Vec<Arc<Method<K>>>) {
+    methods.sort_unstable_by_key(|method| method.cell);
+    methods.dedup_by_key(|method| method.cell);
 }
 
 pub(crate) fn symbol_of<K: Key>(method: &Method<K>) -> String {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::ledger::{Ledger, Limits, bookkeeping_per_method};
+use super::ledger::{Ledger, Limits, Locked, bookkeeping_per_method};
 use super::recycle::{Reclaim, Ticket};
 use super::{ask, exit, fork};
 use crate::code::CodeSpace;
@@ -111,8 +111,8 @@ impl<K: Key> Core<K> {
         Ok(core)
     }
 
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger<K>> {
-        lock(&self.ledger)
+    pub(crate) fn ledger(&self) -> Locked<'_, K> {
+        Locked::new(lock(&self.ledger))
     }
 
     /// An error where nothing may be compiled or changed: in a forked child.

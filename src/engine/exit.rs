@@ -12,12 +12,15 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, lock};
+use super::fork;
 use crate::compile::on_a_worker;
+use crate::loaded;
 use crate::method::Key;
 
 /// All caches together are waited for this long at most: a front end may be stuck, or wait for
@@ -39,7 +42,8 @@ trait Stops: Send + Sync {
 impl<K: Key> Stops for Core<K> {
     fn announce(&self, status: c_int) {
         if let (Ok(()), Some(listener)) = (self.check_fork(), &self.config.before_exit) {
-            listener(status);
+            // A panic has nowhere to go from here, and the others are to be told too.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(status)));
         }
     }
 
@@ -75,9 +79,10 @@ impl Drop for Serving {
     }
 }
 
-/// In a forked child there are none of them.
+/// In a forked child there are none of them; nor does it exit because its parent did.
 pub(super) fn in_child() {
     THREADS.store(0, Ordering::Relaxed);
+    EXITING.store(0, Ordering::Relaxed);
 }
 
 static CACHES: Mutex<Vec<Weak<dyn Stops>>> = Mutex::new(Vec::new());
@@ -88,10 +93,12 @@ static EXITING: AtomicI32 = AtomicI32::new(0);
 /// Makes the handler know a cache.
 pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
     let weak: Weak<Core<K>> = Arc::downgrade(core);
-    let mut caches = lock(&CACHES);
-    caches.retain(|cache| cache.strong_count() > 0);
-    caches.push(weak);
-    drop(caches);
+    fork::while_not_forking(|| {
+        let mut caches = lock(&CACHES);
+        caches.retain(|cache| cache.strong_count() > 0);
+        caches.push(weak);
+    });
+    loaded::for_good();
     again();
 }
 
@@ -103,7 +110,7 @@ pub(super) fn again() {
     // At first one for each thread that may call `exit` at the same time as another.
     let times = if n == 0 { 8 } else { usize::from(due) };
     for _ in 0..times {
-        // SAFETY: the handler is a function of this crate, and takes no argument.
+        // SAFETY: the handler is a function of this crate, which stays loaded, and takes no argument.
         unsafe { on_exit(at_exit, std::ptr::null_mut()) };
     }
 }

@@ -68,8 +68,7 @@ static CACHES: Mutex<Vec<Weak<dyn Forks>>> = Mutex::new(Vec::new());
 /// Makes the handlers know a cache.
 pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
     static HANDLERS: Once = Once::new();
-    // SAFETY: the handlers are functions of this crate, which is never unloaded while a cache
-    // exists.
+    // SAFETY: the handlers are functions of this crate, and go with it if it is unloaded.
     HANDLERS.call_once(|| unsafe {
         libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
     });

@@ -6,12 +6,13 @@
 //!
 //! # Locks
 //!
-//! Taken in this order, never the other way round; none is held while user code runs, but the
-//! worker's own.
+//! Taken in this order, never the other way round. While code of the embedder's runs only a worker's own
+//! is held; but policies, and with the feature `tracing` subscribers and the `Debug` of keys, run
+//! under the ledger. What the ledger lets go of is dropped when it is unlocked (`ledger::Locked`).
 //!
 //! 1. a worker's open generation (held while it compiles)
-//! 2. the fork lock, shared (held while a batch is linked or a region is recycled)
-//! 3. the reclaimer's state
+//! 2. the reclaimer's state
+//! 3. the fork lock, shared (held while a batch is linked or a region is recycled)
 //! 4. the ledger
 //! 5. a method's state; the queue; the pool; slots of code memory
 

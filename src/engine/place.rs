@@ -8,7 +8,7 @@ use super::core::Core;
 use super::fork;
 use super::ledger::Published;
 use super::work::{Begun, rename};
-use crate::compile::{Batch, OwnSymbol, parse_symbol, symbol_of};
+use crate::compile::{Batch, OwnSymbol, parse_symbol, sort, symbol_of};
 use crate::error::Error;
 use crate::generation::{Added, Failure, Open, Sizes};
 use crate::link::{self, Object};
@@ -21,17 +21,16 @@ impl<K: Key> Core<K> {
         slot: &mut Option<Open<K>>,
         begun: &[Begun<K>],
         object: &[u8],
-        batch: Batch<'_, K>,
+        mut batch: Batch<'_, K>,
         started: Instant,
     ) {
-        let Batch {
-            mut failed, phases, ..
-        } = batch;
+        let mut failed = std::mem::take(&mut batch.failed);
+        let phases = batch.phases;
         let link_started = Instant::now();
         let linked = if failed.iter().all(Option::is_some) {
             Ok(None) // nothing was emitted
         } else {
-            self.link(slot, begun, object).map(Some)
+            self.link(slot, begun, object, &mut batch).map(Some)
         };
         let link_time = link_started.elapsed();
         let took = started.elapsed() / begun.len() as u32;
@@ -57,7 +56,9 @@ impl<K: Key> Core<K> {
             }
         };
         let open = slot.as_mut().expect("`link` leaves one open");
-        open.body.callees.extend(batch.callees);
+        let callees = &mut open.body.callees;
+        callees.append(&mut batch.callees);
+        sort(callees);
         open.methods += begun.len();
         let outcomes: Vec<_> = begun
             .iter()
@@ -147,30 +148,36 @@ impl<K: Key> Core<K> {
         slot: &mut Option<Open<K>>,
         begun: &[Begun<K>],
         object: &[u8],
+        batch: &mut Batch<'_, K>,
     ) -> Result<Added, Error> {
-        let batch = || match begun {
+        let name = || match begun {
             [one] => one.name(),
             many => format!("a batch of {} methods", many.len()),
         };
         let link_error = |source| Error::Link {
-            method: batch(),
+            method: name(),
             source,
         };
         let object = Object::parse(object).map_err(link_error)?;
+        batch.sort_callees();
         // Asked for before the fork lock is taken: it may be a front end that answers.
         let known: HashMap<&str, Option<u64>> = object
             .undefined()
-            .map(|symbol| (symbol, self.resolve_symbol(symbol)))
+            .map(|symbol| (symbol, self.resolve_symbol(symbol, batch)))
             .collect();
         let open = slot.as_mut().expect("opened by `attempt`");
         let growth = open.body.region.growth(&self.space, &object);
-        self.admit(open, growth, &batch)?;
+        self.admit(open, growth, &name)?;
         let added = fork::while_not_forking(|| {
             let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
             let holds = self.domain.holds();
             let region = &mut open.body.region;
             region.add(&self.space, holds, &object, &mut resolve)
         });
+        if added.is_err() {
+            let mapped = open.body.region.mapped();
+            self.ledger().charge(open.id, mapped, open.context_bytes);
+        }
         added.map_err(|failure| match failure {
             Failure::Link(source) => link_error(source),
             Failure::Memory(error) => error,
@@ -192,9 +199,13 @@ impl<K: Key> Core<K> {
         ledger.make_room(growth.code(), needed, beside);
         let limit = ledger.limits.hard_limit;
         let in_use = ledger.alive.total() + ledger.retired.total() + beside;
+        let fits = in_use.saturating_add(needed) <= limit;
+        if fits {
+            ledger.reserve(open.id, growth);
+        }
         drop(ledger);
         self.ring_if_dead();
-        if in_use.saturating_add(needed) > limit {
+        if !fits {
             return Err(Error::HardLimit {
                 method: batch(),
                 needed,
@@ -205,14 +216,20 @@ impl<K: Key> Core<K> {
         Ok(())
     }
 
-    /// What an undefined symbol of an object means.
-    fn resolve_symbol(&self, symbol: &str) -> Option<u64> {
+    /// What an undefined symbol of a batch's object means.
+    fn resolve_symbol(&self, symbol: &str, batch: &mut Batch<'_, K>) -> Option<u64> {
         let mut symbol = symbol;
         if symbol.starts_with("inkpot.") {
             let cells = self.table.cells();
             match parse_symbol(symbol)? {
-                OwnSymbol::Cell(number) => return Some(cells.word_address(number)),
-                OwnSymbol::Address(number) => return Some(cells.canonical(number) as u64),
+                OwnSymbol::Cell(number) => {
+                    return batch.refer_to(number).then(|| cells.word_address(number));
+                }
+                OwnSymbol::Address(number) => {
+                    return batch
+                        .refer_to(number)
+                        .then(|| cells.canonical(number) as u64);
+                }
                 OwnSymbol::PollFlag => return Some(cells.flag_address()),
                 OwnSymbol::PollSafepoint => return Some(cells.poll_entry() as u64),
                 OwnSymbol::Import(name) => symbol = name,

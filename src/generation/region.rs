@@ -34,6 +34,15 @@ impl Sizes {
     pub(crate) fn code(&self) -> u64 {
         self.text + self.constants + self.data
     }
+
+    pub(crate) fn plus(self, more: Sizes) -> Sizes {
+        Sizes {
+            text: self.text + more.text,
+            constants: self.constants + more.constants,
+            data: self.data + more.data,
+            unwind: self.unwind + more.unwind,
+        }
+    }
 }
 
 /// Runs of one kind, filled one after the other.

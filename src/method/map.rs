@@ -11,12 +11,26 @@
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_epoch::{Atomic, Guard, Owned, Shared, pin, unprotected};
+use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Owned, Shared, unprotected};
 
 /// The fewest buckets. There are as many buckets as entries, or up to eight times as many.
 const FEWEST: usize = 64;
+
+/// The epochs of all maps. Not crossbeam's own for the process: there a thread of somebody else's that stays pinned
+/// would keep what is unlinked here, and whatever others defer would run in the middle of this.
+static EPOCHS: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+thread_local! {
+    static HERE: LocalHandle = EPOCHS.register();
+}
+
+fn pin() -> Guard {
+    let here = HERE.try_with(LocalHandle::pin);
+    // A thread that runs its last destructors.
+    here.unwrap_or_else(|_| EPOCHS.register().pin())
+}
 
 /// What an `Arc` has in front of its value.
 pub(super) const COUNTS: usize = 2 * size_of::<usize>();

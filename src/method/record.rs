@@ -41,7 +41,7 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// Compilations ended, well or not: what waiters watch.
     pub(crate) attempts: u64,
-    /// How the last one ended, if it failed.
+    /// How the last one ended, if it failed while somebody waited, and somebody still does.
     pub(crate) failure: Option<Error>,
     pub(crate) resident: Option<Resident>,
 }
@@ -123,14 +123,18 @@ impl<K: Key> Method<K> {
         is_ours: impl FnOnce(&State) -> bool,
         error: impl FnOnce() -> Error,
     ) {
+        let mut gone = None;
         let mut state = self.lock();
         if is_ours(&state) {
             state.phase = Phase::Idle;
             state.attempts += 1;
-            state.failure = Some(error());
+            if self.is_waited_for() {
+                gone = state.failure.replace(error());
+            }
         }
         drop(state);
         self.notify();
+        drop(gone);
     }
 
     pub(crate) fn word(&self) -> &CellWord {
@@ -185,14 +189,28 @@ impl<K: Key> Method<K> {
 
     /// Somebody waits, until the returned value is dropped.
     pub(crate) fn waiter(&self) -> impl Drop + '_ {
-        struct Waiter<'a>(&'a AtomicU32);
-        impl Drop for Waiter<'_> {
+        struct Waiter<'a, K: Key>(&'a Method<K>);
+        impl<K: Key> Drop for Waiter<'_, K> {
             fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::AcqRel);
+                if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.0.forget_failure();
+                }
             }
         }
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        Waiter(&self.waiting)
+        Waiter(self)
+    }
+
+    /// How the last compilation failed is not remembered when all who waited know. (Unless somebody has the lock just
+    /// now: then until the next time. In a forked child it may be held by nobody.)
+    fn forget_failure(&self) {
+        let mut gone = None;
+        if let Ok(mut state) = self.state.try_lock()
+            && !self.is_waited_for()
+        {
+            gone = state.failure.take();
+        }
+        drop(gone);
     }
 
     pub(crate) fn is_waited_for(&self) -> bool {

@@ -2,6 +2,10 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::compiler_fence;
+#[cfg(not(target_arch = "x86_64"))]
+use std::sync::atomic::fence;
 
 use super::domain::Domain;
 use super::record::{Record, of_this_thread};
@@ -207,6 +211,16 @@ impl Quantum<'_> {
     }
 }
 
+/// To come between a re-pin and the next load of a cell. crossbeam's re-pin looks at the epoch by a plain load, and pins
+/// to what it finds: a cell must not have been looked at earlier than that, or what was unlinked in between would be
+/// freed one epoch too soon. x86 keeps loads in order; elsewhere it takes a fence.
+pub(super) fn after_repin() {
+    #[cfg(target_arch = "x86_64")]
+    compiler_fence(Ordering::SeqCst);
+    #[cfg(not(target_arch = "x86_64"))]
+    fence(Ordering::SeqCst);
+}
+
 /// Re-pins, unless the participant has a second guard. It gets the guard's parts and not the
 /// guard: else the compiler would have to keep it in memory, and load it anew at every quantum.
 ///
@@ -226,6 +240,7 @@ unsafe fn repin_now(record: &Record, domain: &Domain, born: u64) {
                 guard.repin();
             }
         }
+        after_repin();
         record.seen.store(tick, Ordering::Relaxed);
         if record.is_holding() {
             // SAFETY: no entry is alive, and the one guard is borrowed mutably, so that no call

@@ -23,6 +23,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::domain::Domain;
+use super::guard::after_repin;
 use super::holds::Hold;
 use super::record::{Outside, Record, STANDING, of_this_thread, release};
 use super::scan::scan;
@@ -84,6 +85,7 @@ pub(super) unsafe fn safepoint(record: &Record, domain: &Domain) {
         if let Some(guard) = &mut *record.guard.get() {
             guard.repin();
         }
+        after_repin();
         std::mem::replace(&mut (*record.levels.get()).innermost, new)
     };
     record.seen.store(tick, Ordering::Relaxed);

@@ -19,7 +19,7 @@
 //! a thread that is inside must. So a visitor notes in a word of its own that it is inside, and
 //! when the last of the public handles is dropped, those that are not inside lose their hold on the
 //! cache. Both sides write, and then read what the other wrote, all of it sequentially consistent,
-//! so one of them sees it.
+//! so one of them sees it; and the hold is taken, or found to be there, under its lock.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -89,8 +89,13 @@ impl Domain {
     pub(crate) fn close(&self) -> impl Sized + use<> {
         self.visitors.closed.store(true, Ordering::SeqCst);
         let all = lock(&self.visitors.all);
-        let outside = all.iter().filter(|v| !v.inside.load(Ordering::SeqCst));
-        outside.filter_map(|v| v.let_go()).collect::<Vec<_>>()
+        let outside = |v: &Arc<Visitor>| {
+            // Locked before it is looked at: who goes in meanwhile finds either this gone, or is seen.
+            let mut keep = lock(&v.keep);
+            let inside = v.inside.load(Ordering::SeqCst);
+            (!inside).then(|| keep.take()).flatten()
+        };
+        all.iter().filter_map(outside).collect::<Vec<_>>()
     }
 }
 
@@ -131,6 +136,8 @@ struct Thread {
     /// Visits on other stacks, in no order.
     elsewhere: Vec<*mut Visit>,
     spare: Vec<*mut Visit>,
+    /// Visitors of caches that have ended, to be dropped when the thread's state is not in use.
+    ended: Vec<Member>,
     stack: Option<Stack>,
     /// Its end is known: a destructor of the thread's will come. False for a thread whose
     /// destructors have run; it forgets everything as soon as it is outside.
@@ -214,9 +221,11 @@ pub(crate) unsafe fn begin(domain: &Arc<Domain>, slot: *const usize, target: usi
             &mut state.elsewhere
         };
         list.push(visit);
-        (visit, ended)
+        (visit, (ended, std::mem::take(&mut state.ended)))
     };
-    drop(ended);
+    let (kept, members) = ended;
+    drop(kept);
+    members.into_iter().for_each(|member| member.end());
     visit
 }
 
@@ -263,6 +272,10 @@ pub(crate) unsafe fn end(visit: *mut Visit, unwinds: bool) {
             }
         };
         let over = !state.lasts && state.own.is_empty() && state.elsewhere.is_empty();
+        if unwinds {
+            // It is read yet, and what is dropped below may begin another.
+            state.spare.retain(|&spare| spare != visit);
+        }
         (thread, ended, over)
     };
     if over {
@@ -270,6 +283,10 @@ pub(crate) unsafe fn end(visit: *mut Visit, unwinds: bool) {
         unsafe { Thread::end(thread, !unwinds) };
     }
     drop(ended);
+    // SAFETY: if it is still this thread's state it is alive, and nobody uses it now.
+    if unwinds && let Some(state) = unsafe { HERE.get().as_mut() } {
+        state.spare.push(visit);
+    }
 }
 
 /// Ends the visits of the thread's own stack whose return addresses lie at `slot` or below.
@@ -345,6 +362,7 @@ impl Thread {
             own: Vec::new(),
             elsewhere: Vec::new(),
             spare: Vec::new(),
+            ended: Vec::new(),
             stack: Stack::of_this_thread(),
             // Registers the destructor; fails when it has run.
             lasts: END.try_with(|_| ()).is_ok(),
@@ -387,9 +405,8 @@ impl Thread {
     fn join(&mut self, domain: &Arc<Domain>) -> *mut Member {
         // Those of caches that have ended hold nothing any more.
         let ended = |m: &Member| m.visits == 0 && m.domain.visitors.closed.load(Ordering::Relaxed);
-        self.members
-            .extract_if(.., |m| ended(m))
-            .for_each(|member| member.end());
+        let ended = self.members.extract_if(.., |m| ended(m));
+        self.ended.extend(ended.map(|member| *member));
         let keep = domain.visitors.cache.get().and_then(Weak::upgrade);
         if keep.is_none() {
             give_up("a callback of a cache that has ended was called");

@@ -43,6 +43,8 @@ pub enum How {
     Panic,
     /// Calls a function that nobody knows.
     Unresolved,
+    /// Loads the cell of a method that it has not asked for.
+    Stranger,
 }
 
 /// A synthetic method: its key says all there is to know.
@@ -411,11 +413,11 @@ impl Body {
                 body.refer(address, elf::R_X86_64_PC32).push(&CALL_RAX);
                 body.leave(n);
             }
-            How::Host | How::Unresolved => {
-                let name = if code.how == How::Host {
-                    "host"
-                } else {
-                    "nobody_knows_this"
+            How::Host | How::Unresolved | How::Stranger => {
+                let name = match code.how {
+                    How::Host => "host",
+                    How::Stranger => "inkpot.cell.4",
+                    _ => "nobody_knows_this",
                 };
                 body.enter().push(&[0xff, 0x15]); // call [rip + its GOT slot]
                 body.refer(name.to_owned(), elf::R_X86_64_GOTPCREL);

@@ -63,16 +63,19 @@ impl Refusal {
     }
 }
 
-/// A method must have defined its function, by the C convention.
+/// A method must have defined its function. It is for others, whatever its front end made of it.
 pub(super) fn own_function(own: Option<LLVMValueRef>) -> Result<(), String> {
     let Some(own) = own else {
         return Err("`emit` defined no function: call `Unit::define` or `Unit::adopt`".to_owned());
     };
-    // SAFETY: a live function of the batch's module.
-    match unsafe { LLVMCountBasicBlocks(own) } {
-        0 => Err("the method's function has no body".to_owned()),
-        _ => Ok(()),
+    // SAFETY: a live function of the batch's module, looked up by name just now.
+    unsafe {
+        if LLVMCountBasicBlocks(own) == 0 {
+            return Err("the method's function has no body".to_owned());
+        }
+        LLVMSetLinkage(own, LLVMLinkage::LLVMExternalLinkage);
     }
+    Ok(())
 }
 
 impl Additions {

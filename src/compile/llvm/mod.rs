@@ -165,6 +165,11 @@ impl<F: Frontend> Llvm<F> {
             }
             Ok(Ok(())) => {}
         }
+        // First: what is done about aliases deletes what is only declared.
+        check::own_function(own).map_err(|m| Error::Verification {
+            method: method(),
+            message: m,
+        })?;
         if aliases::any(module) {
             module.verify().map_err(|message| Error::Verification {
                 method: method(),
@@ -174,10 +179,6 @@ impl<F: Frontend> Llvm<F> {
             aliases::drop_unused(module);
         }
         let mut added = census.additions(module);
-        check::own_function(own).map_err(|m| Error::Verification {
-            method: method(),
-            message: m,
-        })?;
         added.verify(module).map_err(|m| Error::Verification {
             method: method(),
             message: m,

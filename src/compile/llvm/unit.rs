@@ -50,7 +50,9 @@ pub struct Unit<'u, 'ctx, K: Key> {
     i: usize,
     symbol: String,
     debug_info: DebugInfo,
-    own: Option<LLVMValueRef>,
+    /// Whether the module was given the method's function. It is found by its name each time: a front end may link
+    /// modules into this one, which replaces what is only declared.
+    defined: bool,
     wishes: Wishes,
     trouble: Option<Error>,
 }
@@ -110,7 +112,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             i,
             symbol,
             debug_info,
-            own: None,
+            defined: false,
             wishes: Wishes::default(),
             trouble: None,
         }
@@ -118,10 +120,15 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
 
     pub(super) fn finish(self) -> Finished {
         Finished {
-            own: self.own,
+            own: self.own().map(|own| own.as_value_ref()),
             wishes: self.wishes,
             trouble: self.trouble,
         }
+    }
+
+    fn own(&self) -> Option<FunctionValue<'ctx>> {
+        let own = || self.module.get_function(&self.symbol);
+        self.defined.then(own).flatten()
     }
 
     /// The generation's context. Types made in [`Frontend::prelude`](crate::Frontend::prelude)
@@ -142,10 +149,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
     /// Calls of it by itself stay direct, and may be optimised as such. Every other use of it is
     /// its canonical address.
     pub fn define(&mut self, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
-        let own = self.own.and_then(|f| {
-            // SAFETY: a live function of the batch's module.
-            unsafe { FunctionValue::new(f) }
-        });
+        let own = self.own();
         let name = match own {
             Some(own) if own.get_type() == ty => return own,
             Some(own) => {
@@ -160,9 +164,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         };
         let function = self.module.add_function(name, ty, Some(Linkage::External));
         hide(function.as_value_ref());
-        if own.is_none() {
-            self.own = Some(function.as_value_ref());
-        }
+        self.defined = true;
         function
     }
 
@@ -242,7 +244,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         callee: &mut dyn FnMut(&str) -> Option<K>,
         import: &mut dyn FnMut(&str) -> Option<String>,
     ) -> Result<FunctionValue<'ctx>, BoxError> {
-        if self.own.is_some() {
+        if self.own().is_some() {
             return Err("the method has its function already".into());
         }
         self.context.listen();
@@ -293,7 +295,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             self.give_up(message.to_owned());
             return Err(message.into());
         };
-        self.own = Some(own.as_value_ref());
+        self.defined = true;
         Ok(own)
     }
 

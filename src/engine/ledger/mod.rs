@@ -3,6 +3,7 @@
 //! One lock guards all of it. It is taken when something changes (a batch is published, a method
 //! evicted), never by a call of resident code.
 
+mod locked;
 mod room;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,9 @@ use crate::evict::{Cost, MethodId, Policy};
 use crate::generation::{Body, Sizes};
 use crate::method::{Key, Method, Phase, Resident};
 use crate::observe::{Staying, event};
+
+use self::locked::Gone;
+pub(crate) use self::locked::Locked;
 
 /// Bytes of memory that one method costs besides its code: its record and key, its places in the
 /// table and the policy, its cell and thunk.
@@ -134,6 +138,8 @@ pub(crate) struct Ledger<K: Key> {
     /// or is kept, is taken out at once.
     probation: BTreeMap<u64, MethodId>,
     costs: HashMap<MethodId, Cost>,
+    /// What was let go of since the ledger was locked.
+    gone: Gone<K>,
     pub(crate) dead: Vec<Corpse<K>>,
     /// Retired and not yet freed.
     pub(crate) retired: Charge,
@@ -172,6 +178,7 @@ impl<K: Key> Ledger<K> {
             space,
             probation: BTreeMap::new(),
             costs: HashMap::new(),
+            gone: Gone::default(),
             dead: Vec::new(),
             retired: Charge::default(),
             held: Charge::default(),
@@ -209,8 +216,22 @@ impl<K: Key> Ledger<K> {
 
     /// What an open or sealed generation takes now.
     pub(crate) fn charge(&mut self, id: u64, sizes: Sizes, context: u64) {
+        self.set_charge(id, Charge { sizes, context });
+        let code = self.alive.sizes.code() + self.retired.sizes.code();
+        self.counters.code_peak = self.counters.code_peak.max(code);
+        let total = self.alive.total() + self.retired.total();
+        self.counters.total_peak = self.counters.total_peak.max(total);
+    }
+
+    /// What it is about to map: other workers must not count on it. The next [`Ledger::charge`] says what came of it.
+    pub(crate) fn reserve(&mut self, id: u64, growth: Sizes) {
+        let Charge { sizes, context } = self.generations[&id].charge;
+        let sizes = sizes.plus(growth);
+        self.set_charge(id, Charge { sizes, context });
+    }
+
+    fn set_charge(&mut self, id: u64, charge: Charge) {
         let info = self.generations.get_mut(&id).expect("open or sealed");
-        let charge = Charge { sizes, context };
         subtract(&mut self.alive, &info.charge);
         add(&mut self.alive, &charge);
         if info.kept > 0 {
@@ -218,10 +239,6 @@ impl<K: Key> Ledger<K> {
             add(&mut self.kept, &charge);
         }
         info.charge = charge;
-        let code = self.alive.sizes.code() + self.retired.sizes.code();
-        self.counters.code_peak = self.counters.code_peak.max(code);
-        let total = self.alive.total() + self.retired.total();
-        self.counters.total_peak = self.counters.total_peak.max(total);
     }
 
     /// A worker gives its generation up: no more batches.
@@ -296,16 +313,22 @@ impl<K: Key> Ledger<K> {
             let mut state = method.lock();
             state.phase = Phase::Idle;
             state.attempts += 1;
-            state.failure = None;
+            self.gone.errors.extend(state.failure.take());
             match result {
                 // Never publish twice: the first code's generation would wait for it for ever.
                 _ if state.version != version || state.resident.is_some() => {
                     self.counters.stale += 1;
+                    self.gone.errors.extend(result.err());
                 }
                 Err(error) => {
                     self.counters.failures += 1;
                     event!("failed", key = ?method.key, error = %error);
-                    state.failure = Some(error);
+                    // Nobody else asks how it ended.
+                    if method.is_waited_for() {
+                        state.failure = Some(error);
+                    } else {
+                        self.gone.errors.push(error);
+                    }
                 }
                 Ok(Published {
                     entry,
@@ -324,11 +347,13 @@ impl<K: Key> Ledger<K> {
                     self.admit(generation, &method, Cost::new(bytes, compile_time));
                     event!("published", key = ?method.key, generation, bytes);
                     method.notify();
+                    self.gone.methods.push(method);
                     continue;
                 }
             }
             drop(state);
             method.notify();
+            self.gone.methods.push(method);
         }
     }
 
@@ -454,7 +479,7 @@ impl<K: Key> Ledger<K> {
             method.unkeep();
         }
         self.costs.remove(&method.id);
-        self.resident.remove(&method.id);
+        self.gone.methods.extend(self.resident.remove(&method.id));
         let info = self
             .generations
             .get_mut(&resident.generation)

@@ -1,0 +1,60 @@
+//! The ledger while somebody has it locked.
+
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, MutexGuard};
+
+use super::Ledger;
+use crate::error::Error;
+use crate::method::{Key, Method};
+
+/// What the ledger let go of. To drop it may run code of the embedder's (of keys, of a front end's errors), and by way
+/// of epochs anybody's who defers something: all of which may want the ledger.
+pub(super) struct Gone<K: Key> {
+    pub(super) methods: Vec<Arc<Method<K>>>,
+    pub(super) errors: Vec<Error>,
+}
+
+impl<K: Key> Default for Gone<K> {
+    fn default() -> Self {
+        Self {
+            methods: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+}
+
+/// The ledger, locked. What it lets go of meanwhile is dropped when it is unlocked.
+pub(crate) struct Locked<'c, K: Key>(Option<MutexGuard<'c, Ledger<K>>>);
+
+impl<'c, K: Key> Locked<'c, K> {
+    pub(crate) fn new(guard: MutexGuard<'c, Ledger<K>>) -> Self {
+        Self(Some(guard))
+    }
+}
+
+impl<K: Key> Deref for Locked<'_, K> {
+    type Target = Ledger<K>;
+
+    fn deref(&self) -> &Ledger<K> {
+        self.0.as_ref().expect("until it is dropped")
+    }
+}
+
+impl<K: Key> DerefMut for Locked<'_, K> {
+    fn deref_mut(&mut self) -> &mut Ledger<K> {
+        self.0.as_mut().expect("until it is dropped")
+    }
+}
+
+impl<K: Key> Drop for Locked<'_, K> {
+    fn drop(&mut self) {
+        let Some(mut guard) = self.0.take() else {
+            return;
+        };
+        let gone = std::mem::take(&mut guard.gone);
+        drop(guard);
+        // A panic of theirs is not about what the ledger was locked for.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
+    }
+}

@@ -347,3 +347,26 @@ fn a_policy_is_told_only_what_makes_sense() {
     );
     assert!(cache.statistics().evictions > 1000);
 }
+
+/// No generation takes less than two slots. Under a budget of one, those that call each other would
+/// else be evicted and compiled again with every call.
+#[test]
+fn a_budget_below_the_smallest_generation_evicts_nothing_of_it() {
+    let cache = Cache::builder(support::Calculator)
+        .code_budget(16 << 10)
+        .build()
+        .unwrap();
+    let me = cache.participant("test");
+    let inner = support::Op::Add(1);
+    let outer = support::Op::CallAdd(Box::new(inner.clone()), 10);
+    for n in 0..50 {
+        for (op, sum) in [(&outer, 11), (&inner, 1)] {
+            let mut guard = me.pin();
+            // SAFETY: the type is right.
+            let result = unsafe { support::method(&cache, op).get(&mut guard).unwrap().call(n) };
+            assert_eq!(result, n + sum);
+        }
+    }
+    let s = cache.statistics();
+    assert_eq!((s.compiles, s.evictions), (2, 0), "{s:#?}");
+}

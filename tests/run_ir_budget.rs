@@ -81,10 +81,10 @@ fn check(built: &Built, name: &str, way: &Way) {
         peak.saturating_sub(held + pinned) as f64 / budget as f64
     );
     assert_eq!(figure("code_budget"), budget);
-    assert!(
-        recycled > 0 && evictions > 0 && compiles > evictions,
-        "{last}"
-    );
+    // A budget of one slot counts as the smallest generation, into which a small program fits.
+    let exceeded = recycled > 0 && evictions > 0;
+    assert!(exceeded || budget == 16 * KIB, "{last}");
+    assert!(compiles > evictions, "{last}");
     let most = match budget {
         ..1_048_576 => budget + 2 * LEAST_GENERATION.max(budget / 8),
         _ => budget + budget / 2,

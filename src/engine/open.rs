@@ -12,7 +12,7 @@ use crate::method::Key;
 
 /// Bytes of code that a generation may always map: its first slots, of text and of constants. A
 /// share of a small budget would be less, and every method would get a generation of its own.
-const LEAST_CODE: u64 = 32 << 10;
+pub(super) const LEAST_CODE: u64 = 32 << 10;
 
 impl<K: Key> Core<K> {
     /// The open generation of methods that stay.

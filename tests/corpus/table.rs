@@ -52,6 +52,8 @@ pub struct Program {
     pub needs: &'static [Feature],
     /// Words of the refusal, if it is to be refused.
     pub refused: &'static [&'static str],
+    /// Whether its output depends on how clang optimises, natively too.
+    pub by_level: bool,
 }
 
 /// A program without any peculiarities.
@@ -64,6 +66,7 @@ pub const fn program(file: &'static str) -> Program {
         input: "",
         needs: &[],
         refused: &[],
+        by_level: false,
     }
 }
 
@@ -97,6 +100,12 @@ impl Program {
     pub const fn library(mut self, needs: &'static [Feature]) -> Self {
         self.load = &["libstdc++.so.6"];
         self.needs = needs;
+        self
+    }
+
+    /// What it prints depends on how clang optimises it.
+    pub const fn by_level(mut self) -> Self {
+        self.by_level = true;
         self
     }
 

@@ -8,7 +8,19 @@
 use std::sync::Arc;
 
 use super::{Cause, Ledger, relink};
+use crate::engine::open::LEAST_CODE;
 use crate::method::{Key, Method};
+
+/// What eviction works towards. An open generation takes a slot of text and one of constants however
+/// few its methods are, so a budget of one slot is exceeded by any. To evict what is in it would
+/// free nothing, and have every call compile again what the last one compiled. (A budget of less
+/// than a slot means that nothing shall be there.)
+fn attainable(code_budget: u64) -> u64 {
+    match code_budget < LEAST_CODE / 2 {
+        true => code_budget,
+        false => code_budget.max(LEAST_CODE),
+    }
+}
 
 impl<K: Key> Ledger<K> {
     /// Evicts until what is coming fits below the low-water mark, if it does not fit below the
@@ -33,7 +45,7 @@ impl<K: Key> Ledger<K> {
             |bytes: u64, budget: u64| budget != u64::MAX && bytes as f64 > mark * budget as f64;
         above(
             self.alive.sizes.code() - self.kept.sizes.code() + code,
-            self.limits.code_budget,
+            attainable(self.limits.code_budget),
         ) || above(
             self.alive.total() - self.kept.total() + total,
             self.limits.budget,

@@ -81,8 +81,9 @@ fn check(built: &Built, name: &str, way: &Way) {
         peak.saturating_sub(held + pinned) as f64 / budget as f64
     );
     assert_eq!(figure("code_budget"), budget);
-    // A budget of one slot counts as the smallest generation, into which a small program fits.
-    let exceeded = recycled > 0 && evictions > 0;
+    // A budget of one slot counts as the smallest generation, into which a small program fits. And what
+    // a short run retired may be held to its end, by frames that are in it.
+    let exceeded = evictions > 0 && (recycled > 0 || held > 0);
     assert!(exceeded || budget == 16 * KIB, "{last}");
     assert!(compiles > evictions, "{last}");
     let most = match budget {

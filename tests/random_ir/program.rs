@@ -161,6 +161,8 @@ impl Program {
     }
 }
 
+/// No vectors of bits, but between a comparison and a choice: where a function returns one, LLVM 22 ends the process
+/// at O0 on processors with registers for masks ("Cannot emit physreg copy instruction").
 fn ty() -> impl Strategy<Value = Ty> {
     let vector = |bits, lanes| Ty {
         scalar: Scalar::Int(bits),
@@ -174,7 +176,7 @@ fn ty() -> impl Strategy<Value = Ty> {
             .prop_map(move |scalar| floats(scalar, 1)),
         2 => prop::sample::select(vec![
             vector(32, 4), vector(64, 2), vector(16, 8), vector(8, 16), vector(32, 8), vector(32, 3),
-            vector(1, 4), vector(13, 2),
+            vector(13, 2),
             floats(Scalar::Float, 4), floats(Scalar::Double, 2), floats(Scalar::Double, 4),
             floats(Scalar::Float, 3), floats(Scalar::Half, 4),
         ]),

@@ -42,6 +42,7 @@ macro_rules! parts {
 }
 
 parts! {
+    basics: language::BASICS;
     values: language::VALUES;
     control: language::CONTROL;
     linking: language::LINKING;

@@ -3,6 +3,32 @@
 use crate::table::Feature::*;
 use crate::table::{Program, program};
 
+/// What every program has. `tests/run_ir.rs` runs these in more ways.
+pub const BASICS: &[Program] = &[
+    program("arrays.c"),
+    program("bit_fields.c"),
+    program("callbacks.c"),
+    program("computed_goto.c"),
+    program("escaping_labels.c"),
+    program("formats.c"),
+    program("function_pointers.c"),
+    program("heap.c"),
+    program("jumps.c"),
+    program("linked_globals.c"),
+    program("literals.c"),
+    program("main_with_labels.c"),
+    program("numbers.c"),
+    program("recursion.c"),
+    program("statics.c"),
+    program("structs.c"),
+    program("switches.c"),
+    program("varargs.c"),
+    program("arguments.c")
+        .arguments(&["one", "--opt", "", "a b"])
+        .input("some input"),
+    program("ends.c").arguments(&["deep"]),
+];
+
 /// Numbers, structs, vectors and how they are passed.
 pub const VALUES: &[Program] = &[
     program("varargs_forward.c"),

@@ -1,6 +1,7 @@
 //! The program as inkpot sees it: a key for each function, one for all that lives as long as the program.
 
 use crate::instance::Instance;
+use crate::large::Large;
 use crate::normalise::Apart;
 use crate::program::{GLOBALS, Program};
 use crate::split::{Bitcode, Piece, Pieces};
@@ -45,7 +46,9 @@ pub struct Source {
     globals: Bitcode,
     /// What the table of addresses holds, in its order.
     pub table: Vec<String>,
-    /// The same names.
+    /// Large variables.
+    pub large: Vec<Large>,
+    /// The names of both.
     lasting: HashSet<String>,
     methods: HashMap<String, Part>,
     pieces: Mutex<Pieces>,
@@ -76,7 +79,11 @@ impl Source {
         let part = |name: &String| (name.clone(), Part::Function(name.as_str().into()));
         Arc::new(Source {
             globals: program.globals,
-            lasting: program.table.iter().cloned().collect(),
+            lasting: {
+                let large = program.large.iter().map(|large| &large.name);
+                program.table.iter().chain(large).cloned().collect()
+            },
+            large: program.large,
             table: program.table,
             methods: program.methods.iter().map(part).collect(),
             pieces: Mutex::new(program.pieces),

@@ -5,6 +5,7 @@
 //! keyed by instance and function. Threads that an instance starts belong to it.
 
 use crate::frontend::Source;
+use crate::large;
 use crate::process::Handlers;
 use crate::thread_locals::Block;
 use std::cell::Cell;
@@ -24,6 +25,8 @@ pub struct Instance {
     pub source: Arc<Source>,
     /// Where its globals are; known once their piece has been compiled, before any function is.
     addresses: OnceLock<HashMap<String, usize>>,
+    /// Its large variables, in the order of the source's list.
+    large: Vec<large::Memory>,
     /// What its thread-local variables begin with.
     pub block: OnceLock<Block>,
     pub at_exit: Handlers,
@@ -56,6 +59,11 @@ impl Instance {
             alone,
             source: source.clone(),
             addresses: OnceLock::new(),
+            large: source
+                .large
+                .iter()
+                .map(|_| large::Memory::default())
+                .collect(),
             block: OnceLock::new(),
             at_exit: Handlers::default(),
             at_quick_exit: Handlers::default(),
@@ -98,6 +106,10 @@ impl Instance {
 
     /// Where a global variable or kept function is.
     pub fn address(&self, name: &str) -> Option<*const ()> {
+        let mut large = self.source.large.iter().zip(&self.large);
+        if let Some((large, memory)) = large.find(|(large, _)| large.name == name) {
+            return memory.address(large);
+        }
         let address = self.addresses.get()?.get(name)?;
         Some(*address as *const ())
     }

@@ -16,7 +16,8 @@
 //! - [`sets`] joins the variables of sections that the program walks through;
 //! - [`reading`] and [`labels`] find out which constants and tables of labels stay inside their functions;
 //! - [`program`] takes the program apart accordingly, [`split`] cuts it into its functions, lazily, which [`moving`]
-//!   moves into modules of their own, with their [`constants`]; [`optimised`] tells which need no passes;
+//!   moves into modules of their own, with their [`constants`]; [`optimised`] tells which need no passes, and
+//!   [`large`] variables get memory of their own;
 //! - [`lifecycle`] finds what runs before `main` and after it;
 //! - [`thread_locals`] gives each thread its variables, [`threads`], [`c11`] and [`timers`] make the
 //!   program's threads participants;
@@ -37,6 +38,7 @@ mod indirect;
 mod instance;
 mod ir;
 mod labels;
+mod large;
 mod lifecycle;
 mod load;
 mod moving;

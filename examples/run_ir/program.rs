@@ -2,6 +2,7 @@
 
 use crate::ir::{self, Module, Value};
 use crate::labels;
+use crate::large::{self, Large};
 use crate::moving::take_out;
 use crate::normalise::Apart;
 use crate::reading::solely_read;
@@ -32,6 +33,8 @@ pub struct Program {
     pub assembly: Vec<String>,
     /// What the table of addresses holds, in its order: global variables, then the kept functions.
     pub table: Vec<String>,
+    /// Large variables, which are not among these.
+    pub large: Vec<Large>,
     /// The globals, with the kept functions and [`GLOBALS`].
     pub globals: Bitcode,
     /// The functions, cut out when asked for.
@@ -57,7 +60,7 @@ struct Fates {
 /// # Safety
 /// The module is alone in its context, and whoever made it does not use the context any more.
 pub unsafe fn take_apart(module: Module<'static>, apart: Apart) -> Result<Program, String> {
-    let fates = decide(&module);
+    let mut fates = decide(&module);
     let main_returns = main_returns(&module);
     for name in &fates.local {
         if let Some(global) = ir::global(&module, name) {
@@ -73,6 +76,11 @@ pub unsafe fn take_apart(module: Module<'static>, apart: Apart) -> Result<Progra
         .filter(|name| !fates.kept.contains(name))
         .collect();
     let assembly = with_assembly(&module);
+    let take_out = |name: &String| large::take_out(&module, ir::global(&module, name)?);
+    let large: Vec<_> = fates.lasting.iter().filter_map(take_out).collect();
+    for Large { name, .. } in &large {
+        fates.lasting.remove(name);
+    }
     let lasting: Vec<_> = fates.lasting.iter().chain(&fates.kept).cloned().collect();
     // What LLVM writes for a damaged program it may not be able to read.
     split::checked_bitcode(&module)?;
@@ -84,6 +92,7 @@ pub unsafe fn take_apart(module: Module<'static>, apart: Apart) -> Result<Progra
         kept: fates.kept.into_iter().collect(),
         assembly,
         table: lasting,
+        large,
         methods,
         main_returns,
         apart,

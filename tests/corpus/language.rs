@@ -46,6 +46,7 @@ pub const VALUES: &[Program] = &[
     program("flexible_arrays.c"),
     program("variable_arrays.c"),
     program("alignment.c"),
+    program("large_variables.c").flags(&["-fcommon"]),
     program("large_alignment.c").needs(&[Threads, ThreadLocals]),
     program("rounding.c"),
     program("atomics.c"),

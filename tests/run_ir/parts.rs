@@ -19,6 +19,8 @@ mod instance;
 mod ir;
 #[path = "../../examples/run_ir/labels.rs"]
 mod labels;
+#[path = "../../examples/run_ir/large.rs"]
+mod large;
 #[path = "../../examples/run_ir/lifecycle.rs"]
 mod lifecycle;
 #[path = "../../examples/run_ir/load.rs"]

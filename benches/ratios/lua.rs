@@ -127,7 +127,7 @@ fn run(mut command: Command) -> Run {
         .expect("it prints something");
     let first = Took {
         elapsed: started.elapsed().as_secs_f64(),
-        processor: processor_seconds(child.id() as i32),
+        processor: harness::processor_seconds(child.id()),
     };
     output.read_to_end(&mut printed).expect("a pipe");
     // It ends, and is still there to be asked.
@@ -145,7 +145,7 @@ fn run(mut command: Command) -> Run {
     assert_eq!(failed, 0, "a child can be waited for");
     let whole = Took {
         elapsed: started.elapsed().as_secs_f64(),
-        processor: processor_seconds(pid as i32),
+        processor: harness::processor_seconds(pid),
     };
     let status = child.wait().expect("a child can be waited for");
     assert!(status.success(), "{command:?}: {status}");
@@ -154,18 +154,4 @@ fn run(mut command: Command) -> Run {
         whole,
         printed,
     }
-}
-
-/// What a child has taken so far. It may have ended, but has not been waited for.
-fn processor_seconds(child: i32) -> f64 {
-    let (mut clock, mut time) = (0, std::mem::MaybeUninit::<libc::timespec>::uninit());
-    // SAFETY: both are written by the calls.
-    let time = unsafe {
-        let failed = libc::clock_getcpuclockid(child, &mut clock);
-        assert_eq!(failed, 0, "the child is there");
-        let failed = libc::clock_gettime(clock, time.as_mut_ptr());
-        assert_eq!(failed, 0, "the child is there");
-        time.assume_init()
-    };
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }

@@ -5,6 +5,7 @@
 
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::prelude::*;
+use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout};
 use inkwell::llvm_sys::{
     LLVMAttributeFunctionIndex, LLVMCallConv, LLVMLinkage, LLVMOpcode, LLVMValueKind,
 };
@@ -38,6 +39,15 @@ impl<'m> Iterator for List<'m> {
         // SAFETY: `current` is a live element of the list that `step` belongs to.
         self.next = unsafe { (self.step)(current.raw) };
         Some(current)
+    }
+}
+
+/// The bytes of what a variable of the module's holds.
+pub fn size_of(module: &Module<'_>, variable: Value<'_>) -> u64 {
+    // SAFETY: the module is live, the type is sized: a variable has it.
+    unsafe {
+        let layout = LLVMGetModuleDataLayout(module.as_mut_ptr());
+        LLVMABISizeOfType(layout, variable.value_type())
     }
 }
 

@@ -1,12 +1,10 @@
 //! Large variables that are zero at first: they get memory of their own when they are first asked for. A cache's own
 //! memory for data is meant for less, and has no room for arrays of hundreds of megabytes.
 
-use crate::ir::{Module, Value};
+use crate::ir::{self, Module, Value};
 use crate::thread_locals;
 use inkwell::llvm_sys::core::{LLVMGetAlignment, LLVMIsNull};
-use inkwell::llvm_sys::target::{
-    LLVMABIAlignmentOfType, LLVMABISizeOfType, LLVMGetModuleDataLayout,
-};
+use inkwell::llvm_sys::target::{LLVMABIAlignmentOfType, LLVMGetModuleDataLayout};
 use inkwell::llvm_sys::{LLVMLinkage, LLVMOpcode};
 use std::ptr;
 use std::sync::OnceLock;
@@ -35,17 +33,16 @@ pub fn take_out(module: &Module<'_>, variable: Value<'_>) -> Option<Large> {
     {
         return None;
     }
-    // SAFETY: the module is live, the type is sized: a variable has it.
-    let (bytes, align) = unsafe {
-        let layout = LLVMGetModuleDataLayout(module.as_mut_ptr());
-        let ty = variable.value_type();
-        let least = LLVMABIAlignmentOfType(layout, ty).into();
-        let stated = u64::from(LLVMGetAlignment(variable.raw()));
-        (LLVMABISizeOfType(layout, ty), stated.max(least))
-    };
+    let bytes = ir::size_of(module, variable);
     if bytes < LARGE {
         return None;
     }
+    // SAFETY: the module is live, the type is sized: a variable has it.
+    let align = unsafe {
+        let layout = LLVMGetModuleDataLayout(module.as_mut_ptr());
+        let least = LLVMABIAlignmentOfType(layout, variable.value_type());
+        LLVMGetAlignment(variable.raw()).max(least).into()
+    };
     variable.set_initialiser(None);
     variable.set_linkage(LLVMLinkage::LLVMExternalLinkage);
     let name = variable.name();

@@ -10,7 +10,6 @@ use crate::split::{self, Bitcode, Pieces};
 use crate::thread_locals;
 use inkwell::AddressSpace;
 use inkwell::llvm_sys::core::*;
-use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout};
 use inkwell::llvm_sys::{LLVMLinkage, LLVMOpcode, LLVMTypeKind};
 use std::collections::BTreeSet;
 
@@ -147,13 +146,7 @@ fn is_cheap_to_copy(module: &Module<'_>, global: Value<'_>) -> bool {
     if global.initialiser().is_some_and(has_difference) {
         return false;
     }
-    // SAFETY: the module is live, the type is sized: a variable has it.
-    let size = unsafe {
-        LLVMABISizeOfType(
-            LLVMGetModuleDataLayout(module.as_mut_ptr()),
-            global.value_type(),
-        )
-    };
+    let size = ir::size_of(module, global);
     size <= OWN_BYTES
         && solely_read(global).is_some_and(|readers| readers.len() <= 1 || size <= SHARED_BYTES)
 }

@@ -142,3 +142,18 @@ pub fn run_through(flags: &str, file: &Path, arguments: &[&str], name: &str, inp
     }
     run(&run_ir(), &words, &file.with_file_name(name), input)
 }
+
+/// Seconds of processor time that a child has taken so far. It may have ended, but has not been waited for.
+#[allow(dead_code, reason = "one test and a bench ask")]
+pub fn processor_seconds(child: u32) -> f64 {
+    let (mut clock, mut time) = (0, std::mem::MaybeUninit::<libc::timespec>::uninit());
+    // SAFETY: both are written by the calls.
+    let time = unsafe {
+        let failed = libc::clock_getcpuclockid(child as i32, &mut clock);
+        assert_eq!(failed, 0, "the child is there");
+        let failed = libc::clock_gettime(clock, time.as_mut_ptr());
+        assert_eq!(failed, 0, "the child is there");
+        time.assume_init()
+    };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}

@@ -12,7 +12,7 @@ use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::module::Module;
 
-use super::lower::{list, name_bytes, name_of, rename};
+use super::lower::{is_local, list, name_bytes, name_of, rename};
 
 /// The functions and global variables of the methods that are done.
 ///
@@ -95,11 +95,7 @@ unsafe fn make_local(value: LLVMValueRef) {
     // SAFETY: the caller's promise.
     unsafe {
         LLVMSetComdat(value, std::ptr::null_mut());
-        let local = matches!(
-            LLVMGetLinkage(value),
-            LLVMLinkage::LLVMInternalLinkage | LLVMLinkage::LLVMPrivateLinkage
-        );
-        if !local {
+        if !is_local(value) {
             LLVMSetLinkage(value, LLVMLinkage::LLVMInternalLinkage);
         }
     }

@@ -9,7 +9,7 @@ use inkwell::module::Module;
 use inkwell::values::FunctionValue;
 
 use super::census::Additions;
-use super::lower::{is_method_address, list, name_bytes, name_of};
+use super::lower::{enum_attribute, is_method_address, list, name_bytes, name_of};
 use crate::compile::Batch;
 use crate::compile::batch::{OwnSymbol, parse_symbol};
 use crate::error::Error;
@@ -303,10 +303,9 @@ unsafe fn restrict_calls(function: LLVMValueRef, own: Option<LLVMValueRef>) -> R
 /// `function` is a live function.
 unsafe fn unwind_table(function: LLVMValueRef) {
     const ASYNC: u64 = 2;
-    let name = "uwtable";
-    // SAFETY: the caller's promise; the attribute kind exists in all supported LLVMs.
+    let kind = enum_attribute("uwtable");
+    // SAFETY: the caller's promise.
     unsafe {
-        let kind = LLVMGetEnumAttributeKindForName(name.as_ptr().cast(), name.len());
         let context = LLVMGetModuleContext(LLVMGetGlobalParent(function));
         let attribute = LLVMCreateEnumAttribute(context, kind, ASYNC);
         LLVMAddAttributeAtIndex(

@@ -44,6 +44,25 @@ pub(super) unsafe fn is_method_address(value: LLVMValueRef) -> bool {
     matches!(name.and_then(parse_symbol), Some(OwnSymbol::Address(_)))
 }
 
+/// The number of an attribute that every supported LLVM has.
+pub(super) fn enum_attribute(name: &str) -> u32 {
+    // SAFETY: the name is valid for its length.
+    unsafe { LLVMGetEnumAttributeKindForName(name.as_ptr().cast(), name.len()) }
+}
+
+/// Whether it has no meaning outside of its module.
+///
+/// # Safety
+/// `value` is a live global value.
+pub(super) unsafe fn is_local(value: LLVMValueRef) -> bool {
+    // SAFETY: the caller's promise.
+    let linkage = unsafe { LLVMGetLinkage(value) };
+    matches!(
+        linkage,
+        LLVMLinkage::LLVMInternalLinkage | LLVMLinkage::LLVMPrivateLinkage
+    )
+}
+
 pub(super) fn name_of(value: LLVMValueRef) -> String {
     // SAFETY: a live value; the name is copied before the value can change.
     unsafe { String::from_utf8_lossy(name_bytes(value)).into_owned() }

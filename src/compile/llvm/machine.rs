@@ -179,11 +179,16 @@ impl Machine {
         let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
         if let Ok(module) = context.create_module_from_ir(text) {
             self.describe(&module);
-            // What it cannot compile here it cannot compile later, and says so then. The program has no use for
-            // the passes over whole modules, but later ones may.
-            let _ = self
-                .run(self.level.whole(), &module)
-                .and_then(|()| self.optimise(&module))
+            // The program may have no use for the passes over whole modules, but later ones may.
+            let (passes, whole) = (self.level.pipeline(&module), self.level.whole());
+            let more = if passes == whole {
+                Ok(())
+            } else {
+                self.run(whole, &module)
+            };
+            // What it cannot compile here it cannot compile later, and says so then.
+            let _ = more
+                .and_then(|()| self.run(passes, &module))
                 .and_then(|()| self.generate(&module));
         }
     }

@@ -6,12 +6,12 @@
 //! the same passes over functions, each as often as it still finds something. What this gains, and that the
 //! code is as good, is measured in `design/08-compiling.md`.
 
+use inkwell::llvm_sys::LLVMAttributeFunctionIndex;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
-use inkwell::llvm_sys::{LLVMAttributeFunctionIndex, LLVMLinkage};
 use inkwell::module::Module;
 
-use super::lower::list;
+use super::lower::{enum_attribute, is_local, list};
 use super::machine::OptLevel;
 
 /// For methods alone at [`OptLevel::O1`]. Every pass is one of `default<O1>` (LLVM's `PassBuilderPipelines.cpp`), in
@@ -80,24 +80,10 @@ fn has_methods_alone(module: &Module<'_>) -> bool {
 
 /// # Safety
 /// `function` is a live function.
-unsafe fn is_local(function: LLVMValueRef) -> bool {
-    // SAFETY: the caller's promise.
-    let linkage = unsafe { LLVMGetLinkage(function) };
-    matches!(
-        linkage,
-        LLVMLinkage::LLVMInternalLinkage | LLVMLinkage::LLVMPrivateLinkage
-    )
-}
-
-/// # Safety
-/// `function` is a live function.
 unsafe fn is_coroutine(function: LLVMValueRef) -> bool {
-    let name = "presplitcoroutine";
-    // SAFETY: the caller's promise; the attribute kind exists in all supported LLVMs.
-    unsafe {
-        let kind = LLVMGetEnumAttributeKindForName(name.as_ptr().cast(), name.len());
-        !LLVMGetEnumAttributeAtIndex(function, LLVMAttributeFunctionIndex, kind).is_null()
-    }
+    let kind = enum_attribute("presplitcoroutine");
+    // SAFETY: the caller's promise.
+    unsafe { !LLVMGetEnumAttributeAtIndex(function, LLVMAttributeFunctionIndex, kind).is_null() }
 }
 
 #[cfg(test)]

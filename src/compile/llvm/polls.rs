@@ -38,7 +38,7 @@ use inkwell::llvm_sys::{
 };
 use inkwell::module::Module;
 
-use super::lower::list;
+use super::lower::{enum_attribute, list};
 use crate::compile::batch::{POLL_FLAG, POLL_SAFEPOINT};
 
 /// Not taken once for so many times that it is.
@@ -62,11 +62,6 @@ pub(super) fn add(module: &Module<'_>) {
         }
         LLVMDisposeBuilder(polls.builder);
     }
-}
-
-fn enum_attribute(name: &str) -> u32 {
-    // SAFETY: the name is valid for its length.
-    unsafe { LLVMGetEnumAttributeKindForName(name.as_ptr().cast(), name.len()) }
 }
 
 /// What all polls of a module are made of.

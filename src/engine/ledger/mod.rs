@@ -152,10 +152,7 @@ pub(crate) struct Ledger<K: Key> {
 }
 
 fn add(sum: &mut Charge, charge: &Charge) {
-    sum.sizes.text += charge.sizes.text;
-    sum.sizes.constants += charge.sizes.constants;
-    sum.sizes.data += charge.sizes.data;
-    sum.sizes.unwind += charge.sizes.unwind;
+    sum.sizes = sum.sizes.plus(charge.sizes);
     sum.context += charge.context;
 }
 

@@ -3,21 +3,23 @@
 //! One lock guards all of it. It is taken when something changes (a batch is published, a method
 //! evicted), never by a call of resident code.
 
+mod generations;
 mod locked;
 mod room;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use crate::code::Cause;
 use crate::code::CodeSpace;
 use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
-use crate::generation::{Body, Sizes};
 use crate::method::{Key, Method, Phase, Resident};
 use crate::observe::{Staying, event};
 
+pub(crate) use self::generations::{Charge, Corpse};
+use self::generations::{Info, Stage};
 use self::locked::Gone;
 pub(crate) use self::locked::Locked;
 
@@ -38,51 +40,6 @@ pub(crate) struct Limits {
     pub(crate) hard_limit: u64,
     pub(crate) high: f64,
     pub(crate) low: f64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
-    Open,
-    Sealed,
-}
-
-/// What a generation is charged for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Charge {
-    pub(crate) sizes: Sizes,
-    pub(crate) context: u64,
-}
-
-impl Charge {
-    pub(crate) fn total(&self) -> u64 {
-        self.sizes.code() + self.sizes.unwind + self.context
-    }
-}
-
-/// A generation that is open or sealed.
-pub(crate) struct Info<K: Key> {
-    pub(crate) stage: Stage,
-    /// Published and not yet dropped, those in probation included.
-    pub(crate) live: usize,
-    /// Live ones that are kept: while there are any, eviction cannot free the generation.
-    kept: usize,
-    pub(crate) charge: Charge,
-    /// Methods that were compiled to stay, those that have other code since too. Each counts as live
-    /// and as kept for ever.
-    pub(crate) staying: Vec<Staying>,
-    /// `None` while open: its worker has it.
-    body: Option<Body<K>>,
-}
-
-/// Sealed, and without a live method: for the reclaimer.
-pub(crate) struct Corpse<K: Key> {
-    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "events tell it"))]
-    pub(crate) id: u64,
-    pub(crate) body: Body<K>,
-    pub(crate) charge: Charge,
-    pub(crate) died: Instant,
-    /// Its grace period was over, and somebody held it.
-    pub(crate) was_held: bool,
 }
 
 /// Counters since the cache began.
@@ -151,19 +108,6 @@ pub(crate) struct Ledger<K: Key> {
     pub(crate) kept: Charge,
 }
 
-fn add(sum: &mut Charge, charge: &Charge) {
-    sum.sizes = sum.sizes.plus(charge.sizes);
-    sum.context += charge.context;
-}
-
-fn subtract(sum: &mut Charge, charge: &Charge) {
-    sum.sizes.text -= charge.sizes.text;
-    sum.sizes.constants -= charge.sizes.constants;
-    sum.sizes.data -= charge.sizes.data;
-    sum.sizes.unwind -= charge.sizes.unwind;
-    sum.context -= charge.context;
-}
-
 impl<K: Key> Ledger<K> {
     pub(crate) fn new(limits: Limits, policy: Box<dyn Policy>, space: Arc<CodeSpace>) -> Self {
         Self {
@@ -186,116 +130,6 @@ impl<K: Key> Ledger<K> {
 
     pub(crate) fn policy_name(&self) -> &'static str {
         self.policy.name()
-    }
-
-    /// A generation begins.
-    pub(crate) fn open(&mut self, context: u64) -> u64 {
-        let id = self.counters.generations;
-        self.counters.generations += 1;
-        let charge = Charge {
-            context,
-            ..Charge::default()
-        };
-        add(&mut self.alive, &charge);
-        self.generations.insert(
-            id,
-            Info {
-                stage: Stage::Open,
-                live: 0,
-                kept: 0,
-                charge,
-                staying: Vec::new(),
-                body: None,
-            },
-        );
-        id
-    }
-
-    /// What an open or sealed generation takes now.
-    pub(crate) fn charge(&mut self, id: u64, sizes: Sizes, context: u64) {
-        self.set_charge(id, Charge { sizes, context });
-        let code = self.alive.sizes.code() + self.retired.sizes.code();
-        self.counters.code_peak = self.counters.code_peak.max(code);
-        let total = self.alive.total() + self.retired.total();
-        self.counters.total_peak = self.counters.total_peak.max(total);
-    }
-
-    /// What it is about to map: other workers must not count on it. The next [`Ledger::charge`] says what came of it.
-    pub(crate) fn reserve(&mut self, id: u64, growth: Sizes) {
-        let Charge { sizes, context } = self.generations[&id].charge;
-        let sizes = sizes.plus(growth);
-        self.set_charge(id, Charge { sizes, context });
-    }
-
-    fn set_charge(&mut self, id: u64, charge: Charge) {
-        let info = self.generations.get_mut(&id).expect("open or sealed");
-        subtract(&mut self.alive, &info.charge);
-        add(&mut self.alive, &charge);
-        if info.kept > 0 {
-            subtract(&mut self.kept, &info.charge);
-            add(&mut self.kept, &charge);
-        }
-        info.charge = charge;
-    }
-
-    /// A worker gives its generation up: no more batches.
-    pub(crate) fn seal(&mut self, id: u64, body: Body<K>) {
-        let info = self.generations.get_mut(&id).expect("it was open");
-        info.stage = Stage::Sealed;
-        info.body = Some(body);
-        if info.live == 0 {
-            self.bury(id);
-        }
-    }
-
-    fn bury(&mut self, id: u64) {
-        let info = self.generations.remove(&id).expect("sealed");
-        debug_assert_eq!(info.kept, 0);
-        subtract(&mut self.alive, &info.charge);
-        add(&mut self.retired, &info.charge);
-        let body = info.body.expect("a sealed generation has its body");
-        self.dead.push(Corpse {
-            id,
-            body,
-            charge: info.charge,
-            died: Instant::now(),
-            was_held: false,
-        });
-        let waiting = self.retired.sizes.code() - self.held.sizes.code();
-        self.counters.pinned_peak = self.counters.pinned_peak.max(waiting);
-        event!("dead", generation = id, bytes = info.charge.total());
-    }
-
-    /// The reclaimer has disposed of a retired generation's context.
-    pub(crate) fn disposed(&mut self, context: u64) {
-        self.retired.context -= context;
-    }
-
-    /// A retired generation's grace period is over, and it is held.
-    pub(crate) fn hold(&mut self, charge: &Charge) {
-        add(&mut self.held, charge);
-        let held = self.held.sizes.code();
-        self.counters.held_peak = self.counters.held_peak.max(held);
-    }
-
-    /// It is held no more, and freed next.
-    pub(crate) fn unhold(&mut self, charge: &Charge) {
-        subtract(&mut self.held, charge);
-    }
-
-    /// The reclaimer has freed a generation.
-    pub(crate) fn recycled(&mut self, charge: &Charge) {
-        subtract(&mut self.retired, charge);
-        self.counters.recycled += 1;
-    }
-
-    /// Everything that generations own here, for the end of the cache.
-    pub(crate) fn take_bodies(&mut self) -> Vec<Body<K>> {
-        let dead = std::mem::take(&mut self.dead).into_iter().map(|c| c.body);
-        let sealed = std::mem::take(&mut self.generations)
-            .into_values()
-            .filter_map(|i| i.body);
-        dead.chain(sealed).collect()
     }
 
     /// Publishes what a batch made, and wakes who waits for it. The new code is in `generation`.
@@ -390,28 +224,6 @@ impl<K: Key> Ledger<K> {
         }
     }
 
-    fn count_kept(&mut self, generation: u64) {
-        let info = self
-            .generations
-            .get_mut(&generation)
-            .expect("it has a live method");
-        info.kept += 1;
-        if info.kept == 1 {
-            add(&mut self.kept, &info.charge);
-        }
-    }
-
-    fn uncount_kept(&mut self, generation: u64) {
-        let info = self
-            .generations
-            .get_mut(&generation)
-            .expect("it has a live method");
-        info.kept -= 1;
-        if info.kept == 0 {
-            subtract(&mut self.kept, &info.charge);
-        }
-    }
-
     /// The method is no victim from now on.
     pub(crate) fn keep(&mut self, method: &Arc<Method<K>>) {
         if !method.keep() {
@@ -490,35 +302,6 @@ impl<K: Key> Ledger<K> {
             self.policy.remove(method.id);
         }
         true
-    }
-
-    pub(crate) fn open_generations(&self) -> u64 {
-        self.generations
-            .values()
-            .filter(|i| i.stage == Stage::Open)
-            .count() as u64
-    }
-
-    /// Contexts of open, sealed and dead generations.
-    pub(crate) fn contexts(&self) -> u64 {
-        let of_sealed = self
-            .generations
-            .values()
-            .filter(|i| i.body.as_ref().is_none_or(|b| b.context.is_some()));
-        (of_sealed.count()
-            + self
-                .dead
-                .iter()
-                .filter(|c| c.body.context.is_some())
-                .count()) as u64
-    }
-
-    /// Over all sealed generations: bytes of pages written, and of sections in them.
-    pub(crate) fn density(&self) -> (u64, u64) {
-        let sealed = self.generations.values().filter_map(|i| i.body.as_ref());
-        sealed
-            .map(|b| b.region.density())
-            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }
 

@@ -88,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) stress: Stress,
     pub(crate) polls: bool,
     pub(crate) debug_info: DebugInfo,
+    pub(crate) keep_recipes: bool,
     pub(crate) on_poll: Option<unsafe extern "C" fn()>,
     pub(crate) imports: HashMap<String, usize>,
     pub(crate) failure_entry: Option<usize>,
@@ -135,6 +136,7 @@ impl Default for Config {
             stress: Stress::default(),
             polls: false,
             debug_info: DebugInfo::default(),
+            keep_recipes: true,
             on_poll: None,
             imports: HashMap::new(),
             failure_entry: None,
@@ -287,6 +289,16 @@ impl<K: Key> Builder<K> {
     /// Whether debug information is kept. Default: it is stripped.
     pub fn debug_info(mut self, debug_info: DebugInfo) -> Self {
         self.config.debug_info = debug_info;
+        self
+    }
+
+    /// Whether what is needed to move a method without compiling it again is kept: a list of its relocations, some
+    /// hundred bytes, charged to the budget. The code itself is copied from where it is. Default: true.
+    ///
+    /// Methods with variables of their own have none, nor do those that share private functions; for code of other
+    /// [backends](crate::Backend) than LLVM's a method has one if what belongs to it alone is in sections of its own.
+    pub fn keep_recipes(mut self, keep: bool) -> Self {
+        self.config.keep_recipes = keep;
         self
     }
 

@@ -91,6 +91,8 @@ pub struct Batch<'b, K: Key> {
     pub(crate) addressed: Vec<Arc<Method<K>>>,
     pub(crate) table: &'b Arc<Table<K>>,
     pub(crate) polls: bool,
+    /// Whether each method may be moved without the others, and so should have sections of its own.
+    pub(crate) separable: bool,
     /// Whether all methods that were emitted went through LLVM's passes before.
     pub(crate) optimised: bool,
     /// Methods that nobody had mentioned before the batch did.
@@ -119,6 +121,7 @@ impl<'b, K: Key> Batch<'b, K> {
     ) -> Self {
         Self {
             polls,
+            separable: false,
             optimised: false,
             debug_info: DebugInfo::default(),
             methods,

@@ -172,7 +172,13 @@ impl<K: Key> Core<K> {
             let mut resolve = |symbol: &str| known.get(symbol).copied().flatten();
             let holds = self.domain.holds();
             let region = &mut open.body.region;
-            region.add(&self.space, holds, &object, &mut resolve)
+            region.add(
+                &self.space,
+                holds,
+                &object,
+                &mut resolve,
+                self.config.keep_recipes && !open.staying,
+            )
         });
         if added.is_err() {
             let mapped = open.body.region.mapped();

@@ -142,6 +142,7 @@ impl<K: Key> Core<K> {
         let started = Instant::now();
         let mut batch = Batch::new(&methods, &self.table, staying, self.config.polls);
         batch.debug_info = self.config.debug_info;
+        batch.separable = self.config.keep_recipes && !staying;
         let compiled = self.compile_batch(slot, &mut batch);
         match compiled {
             Ok(object) => {

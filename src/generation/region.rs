@@ -17,7 +17,7 @@ use std::ops::Range;
 use crate::code::{CodeSpace, Kind, PAGE, Run};
 use crate::error::{Error, LinkError};
 use crate::link::unwind::{self, Registered};
-use crate::link::{self, LinkedFunction, Object, Place, Span};
+use crate::link::{self, LinkedFunction, Needs, Object, Place, Recipe, Span, Used};
 use crate::reclaim::{Holds, Owner};
 
 /// Bytes by kind.
@@ -91,6 +91,23 @@ pub(crate) struct Added {
     pub(crate) bytes: u64,
     /// Where its constants are, and its data.
     pub(crate) data: [Range<u64>; 2],
+}
+
+/// Functions that were linked in again.
+#[allow(dead_code)] // until methods are evacuated
+pub(crate) struct Taken {
+    /// In the order of their recipes, without names; `None` for one that cannot be where it would come to lie.
+    pub(crate) functions: Vec<Option<LinkedFunction>>,
+    /// Where their constants are; the second is empty.
+    pub(crate) data: [Range<u64>; 2],
+}
+
+/// Where in the last runs a batch begins.
+struct Offsets {
+    text: u64,
+    constants: u64,
+    data: u64,
+    unwind: u64,
 }
 
 /// Why a batch was not added.
@@ -195,47 +212,106 @@ impl Region {
 
     /// Bytes by kind that adding an object would map, at most.
     pub(crate) fn growth(&self, space: &CodeSpace, object: &Object<'_>) -> Sizes {
-        let needs = object.needs();
+        self.growth_by(space, object.needs())
+    }
+
+    /// Bytes by kind that [taking over](Region::take_over) functions would map, at most.
+    #[allow(dead_code)] // until methods are evacuated
+    pub(crate) fn growth_for(&self, space: &CodeSpace, recipes: &[&Recipe]) -> Sizes {
+        // What cannot be laid out is not taken over either.
+        let needs = link::needs_of(recipes).unwrap_or_default();
+        self.growth_by(space, &needs)
+    }
+
+    fn growth_by(&self, space: &CodeSpace, needs: &Needs) -> Sizes {
+        let growth = |area: &Area, need: &link::Area| area.growth(space, need.size, need.align);
         Sizes {
-            text: self.text.growth(space, needs.text.size, needs.text.align),
-            constants: self
-                .constants
-                .growth(space, needs.constants.size, needs.constants.align),
-            data: self.data.growth(space, needs.data.size, needs.data.align),
-            unwind: self
-                .unwind
-                .growth(space, needs.unwind.size, needs.unwind.align),
+            text: growth(&self.text, &needs.text),
+            constants: growth(&self.constants, &needs.constants),
+            data: growth(&self.data, &needs.data),
+            unwind: growth(&self.unwind, &needs.unwind),
         }
     }
 
-    /// Links an object in, at the end. On error the region is as it was.
+    /// Links an object in, at the end. On error the region is as it was. `keep`: functions come with
+    /// their recipes.
     pub(crate) fn add(
         &mut self,
         space: &CodeSpace,
         holds: &Holds,
         object: &Object<'_>,
         resolve: &mut dyn FnMut(&str) -> Option<u64>,
+        keep: bool,
     ) -> Result<Added, Failure> {
-        let needs = object.needs();
-        let unwind_at = self
-            .unwind
-            .reserve(space, needs.unwind.size, needs.unwind.align)?;
-        let text_at = self
-            .text
-            .reserve(space, needs.text.size, needs.text.align)?;
-        let constants_at =
-            self.constants
-                .reserve(space, needs.constants.size, needs.constants.align)?;
-        let data_at = self
-            .data
-            .reserve(space, needs.data.size, needs.data.align)?;
+        let (at, linked) = self.fill(space, holds, object.needs(), |place| {
+            link::link(object, place, resolve, keep)
+        })?;
+        let bytes = object.section_bytes();
+        Ok(Added {
+            functions: linked.functions,
+            failed: linked.failed,
+            bytes,
+            data: self.settle(at, linked.used, linked.unwind, bytes),
+        })
+    }
+
+    /// Links functions in again that are in another region. On error the region is as it was.
+    #[allow(dead_code)] // until methods are evacuated
+    pub(crate) fn take_over(
+        &mut self,
+        space: &CodeSpace,
+        holds: &Holds,
+        recipes: &[&Recipe],
+        from: &Region,
+    ) -> Result<Taken, Failure> {
+        let needs = link::needs_of(recipes).map_err(Failure::Link)?;
+        let read = |address, len| from.bytes_at(address, len);
+        let (at, linked) = self.fill(space, holds, &needs, |place| {
+            link::relink(recipes, &read, place)
+        })?;
+        Ok(Taken {
+            functions: linked.functions.into_iter().map(Result::ok).collect(),
+            data: self.settle(at, linked.used, linked.unwind, linked.bytes),
+        })
+    }
+
+    /// What is linked at an address, where nothing of it is written any more.
+    fn bytes_at(&self, address: u64, len: u64) -> Option<&[u8]> {
+        let areas = [&self.text, &self.constants, &self.unwind];
+        let mut runs = areas.into_iter().flat_map(|area| &area.runs);
+        let inside = |run: &&Run| {
+            let end = address.checked_add(len);
+            run.address <= address && end.is_some_and(|end| end <= run.address + run.len)
+        };
+        runs.find(inside)?;
+        // SAFETY: these bytes of a run are mapped and can be read for as long as the region has it. What was
+        // linked is written no more, and recipes name no other bytes.
+        Some(unsafe { std::slice::from_raw_parts(address as *const u8, len as usize) })
+    }
+
+    /// Reserves memory, and has it filled.
+    fn fill<R>(
+        &mut self,
+        space: &CodeSpace,
+        holds: &Holds,
+        needs: &Needs,
+        link: impl FnOnce(Place<'_>) -> Result<R, LinkError>,
+    ) -> Result<(Offsets, R), Failure> {
+        let reserve =
+            |area: &mut Area, need: &link::Area| area.reserve(space, need.size, need.align);
+        let unwind = reserve(&mut self.unwind, &needs.unwind)?;
+        let at = Offsets {
+            text: reserve(&mut self.text, &needs.text)?,
+            constants: reserve(&mut self.constants, &needs.constants)?,
+            data: reserve(&mut self.data, &needs.data)?,
+            unwind,
+        };
         // Before anybody can be inside.
         for area in [&self.text, &self.constants, &self.data] {
             if let Some(run) = area.runs.last() {
                 holds.own(&mut self.owner, run.kind, run.address, run.len);
             }
         }
-        let text_run = self.text.runs.last().map_or(0, |run| run.address);
         let Self {
             text,
             constants,
@@ -244,31 +320,39 @@ impl Region {
             ..
         } = self;
         let linked = text
-            .write(space, text_at, needs.text.size, |text| {
-                constants.write(space, constants_at, needs.constants.size, |constants| {
-                    data.write(space, data_at, needs.data.size, |data| {
-                        frames.write(space, unwind_at, needs.unwind.size, |unwind| {
-                            link::link(
-                                object,
-                                Place {
-                                    text,
-                                    constants,
-                                    data,
-                                    unwind,
-                                },
-                                resolve,
-                            )
+            .write(space, at.text, needs.text.size, |text| {
+                constants.write(space, at.constants, needs.constants.size, |constants| {
+                    data.write(space, at.data, needs.data.size, |data| {
+                        frames.write(space, at.unwind, needs.unwind.size, |unwind| {
+                            link(Place {
+                                text,
+                                constants,
+                                data,
+                                unwind,
+                            })
                         })
                     })
                 })
             })????
             .map_err(Failure::Link)?;
-        let used = &linked.used;
-        self.text.used = text_at + used.text;
-        self.constants.used = constants_at + used.constants;
-        self.data.used = data_at + used.data;
-        if let Some(table) = linked.unwind {
-            self.unwind.used = unwind_at + used.unwind;
+        Ok((at, linked))
+    }
+
+    /// What was filled is in use from now on, and its unwind table registered. Returns where its constants are, and
+    /// its data.
+    fn settle(
+        &mut self,
+        at: Offsets,
+        used: Used,
+        table: Option<u64>,
+        bytes: u64,
+    ) -> [Range<u64>; 2] {
+        let text_run = self.text.runs.last().map_or(0, |run| run.address);
+        self.text.used = at.text + used.text;
+        self.constants.used = at.constants + used.constants;
+        self.data.used = at.data + used.data;
+        if let Some(table) = table {
+            self.unwind.used = at.unwind + used.unwind;
             if self.tables.last().is_none_or(|s| s.text != text_run) {
                 self.tables.push(Series {
                     text: text_run,
@@ -282,20 +366,15 @@ impl Region {
             let series = self.tables.last_mut().expect("this one, or one before");
             series.parts.push(part);
         }
-        self.section_bytes += object.section_bytes();
+        self.section_bytes += bytes;
         let placed = |area: &Area, at: u64, size: u64| {
             let begin = area.runs.last().map_or(0, |run| run.address + at);
             begin..begin + size
         };
-        Ok(Added {
-            functions: linked.functions,
-            failed: linked.failed,
-            bytes: object.section_bytes(),
-            data: [
-                placed(&self.constants, constants_at, linked.used.constants),
-                placed(&self.data, data_at, linked.used.data),
-            ],
-        })
+        [
+            placed(&self.constants, at.constants, used.constants),
+            placed(&self.data, at.data, used.data),
+        ]
     }
 
     /// No more batches: makes one unwind table of the batches' tables, for each run of text.

@@ -9,7 +9,10 @@ use super::object::{Object, Relocation, site};
 use super::sections::{Home, Section};
 use super::symbols::{Definition, Symbol};
 use super::x86_64::{self, Fault, SLOT, STUB, Tables, Target};
-use super::{Area, Linked, LinkedFunction, Place, Span, Used};
+use super::{Area, Linked, LinkedFunction, Place, Span, Used, recipe};
+
+/// The symbol that stands for the GOT itself.
+pub(super) const GOT: &str = "_GLOBAL_OFFSET_TABLE_";
 
 /// An object on its way to its place.
 pub(super) struct Linker<'l, 'd> {
@@ -168,7 +171,7 @@ impl<'l, 'd> Linker<'l, 'd> {
                     address.ok_or(Fault::Malformed("a reference to a section not loaded"))?;
                 Ok(address.wrapping_add(offset))
             }
-            Definition::Undefined { .. } if symbol.name == "_GLOBAL_OFFSET_TABLE_" => {
+            Definition::Undefined { .. } if symbol.name == GOT => {
                 Ok(got_address(&self.place, self.object))
             }
             Definition::Undefined { weak } => {
@@ -222,8 +225,19 @@ impl<'l, 'd> Linker<'l, 'd> {
     }
 
     /// Ends the unwind table, and says what came out.
-    pub fn finish(mut self) -> Result<Linked, LinkError> {
+    ///
+    /// `keep`: with recipes, as far as functions have one.
+    pub fn finish(mut self, keep: bool) -> Result<Linked, LinkError> {
         let unwind = self.finish_unwind()?;
+        let mut recipes = match keep {
+            true => recipe::make(&recipe::Facts {
+                object: self.object,
+                place: &self.place,
+                known: &self.resolver.known,
+                failures: &self.failures,
+            }),
+            false => vec![None; self.object.functions.len()],
+        };
         let mut functions = Vec::new();
         for (index, function) in self.object.functions.iter().enumerate() {
             let section = &self.object.sections[function.section];
@@ -235,6 +249,7 @@ impl<'l, 'd> Linker<'l, 'd> {
                     name: function.name.to_owned(),
                     address: address.wrapping_add(function.start),
                     size: function.end - function.start,
+                    recipe: recipes[index].take(),
                 });
             }
         }
@@ -363,7 +378,7 @@ fn got_address(place: &Place<'_>, object: &Object<'_>) -> u64 {
 }
 
 /// Where a section will be, if it is loaded.
-fn section_address(place: &Place<'_>, section: &Section<'_>) -> Option<u64> {
+pub(super) fn section_address(place: &Place<'_>, section: &Section<'_>) -> Option<u64> {
     let base = match section.home {
         Home::Text => place.text.address,
         Home::Constants => place.constants.address,
@@ -385,13 +400,13 @@ fn span<'p, 'm>(place: &'p mut Place<'m>, home: Home) -> Option<&'p mut Span<'m>
 }
 
 /// The part of a span that the object takes; `check` saw that it is there.
-fn prefix<'p>(span: &'p mut Span<'_>, area: &Area) -> &'p mut [u8] {
+pub(super) fn prefix<'p>(span: &'p mut Span<'_>, area: &Area) -> &'p mut [u8] {
     let len = span.bytes.len().min(area.size as usize);
     &mut span.bytes[..len]
 }
 
 /// The only place where linked bytes are written: never outside of the span.
-fn write(span: &mut Span<'_>, offset: u64, bytes: &[u8]) -> Result<(), LinkError> {
+pub(super) fn write(span: &mut Span<'_>, offset: u64, bytes: &[u8]) -> Result<(), LinkError> {
     let begin = usize::try_from(offset).ok();
     let end = begin.and_then(|begin| begin.checked_add(bytes.len()));
     let field = match (begin, end) {
@@ -407,7 +422,7 @@ fn write(span: &mut Span<'_>, offset: u64, bytes: &[u8]) -> Result<(), LinkError
     }
 }
 
-fn check(name: &str, area: &Area, span: &Span<'_>) -> Result<(), LinkError> {
+pub(super) fn check(name: &str, area: &Area, span: &Span<'_>) -> Result<(), LinkError> {
     if (span.bytes.len() as u64) < area.size {
         return Err(LinkError::TooSmall {
             area: name.to_owned(),

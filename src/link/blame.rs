@@ -23,6 +23,11 @@ pub(super) struct Failures {
 }
 
 impl Failures {
+    /// Whether nothing has failed.
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty() && self.records.is_empty()
+    }
+
     /// Whether a function has failed.
     pub fn has(&self, function: usize) -> bool {
         self.functions.contains_key(&function)

@@ -75,6 +75,7 @@ pub(super) struct Field {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fde {
     pub offset: usize,
+    pub end: usize,
     /// The offset of its CIE.
     pub cie: usize,
     /// The offset of the field that says where the function starts.
@@ -98,6 +99,8 @@ pub(super) struct Frames {
     /// How long they are without a terminator.
     pub len: usize,
     pub fdes: Vec<Fde>,
+    /// Where the common records begin and end.
+    pub cies: Vec<(usize, usize)>,
     /// By offset.
     fields: Vec<Field>,
 }
@@ -108,6 +111,7 @@ impl Frames {
         let mut frames = Self {
             len: 0,
             fdes: Vec::new(),
+            cies: Vec::new(),
             fields: Vec::new(),
         };
         let mut cies: Vec<Cie> = Vec::new();
@@ -132,7 +136,10 @@ impl Frames {
             cursor.end = end;
             let pointer_at = cursor.at;
             match cursor.u32()? {
-                0 => cies.push(frames.cie(cursor, offset)?),
+                0 => {
+                    cies.push(frames.cie(cursor, offset)?);
+                    frames.cies.push((offset, end));
+                }
                 back => {
                     let cie = pointer_at.checked_sub(back as usize);
                     let cie = cie.and_then(|at| cies.binary_search_by_key(&at, |c| c.offset).ok());
@@ -245,6 +252,7 @@ impl Frames {
         cursor.program()?;
         self.fdes.push(Fde {
             offset,
+            end: cursor.end,
             cie: cie.offset,
             start_at,
             encoding: cie.pointers,

@@ -50,6 +50,18 @@
 //! an object that catches by type needs data. A type info of the object's own goes
 //! with its memory: an exception of that type must not be kept for longer.
 //!
+//! # Linking again, elsewhere
+//!
+//! A function that is to be moved later comes with its [`Recipe`]: which bytes are its own, and what was written
+//! where. From the linked bytes and the recipe it is linked again at any place, without the object, and comes
+//! with a recipe once more. [`recipe`] says how, and which functions have none.
+//!
+//! ```text
+//! link(object, ..)  ──► functions, each with a recipe ───┐
+//!                                      ▲                 ▼
+//!                                      └── relink(recipes, bytes, place)
+//! ```
+//!
 //! # Damaged objects
 //!
 //! An object may come from disk or from a network. Whatever its bytes are,
@@ -63,6 +75,7 @@ mod frames;
 mod groups;
 mod notes;
 mod object;
+mod recipe;
 pub(crate) mod runtime;
 mod sections;
 mod symbols;
@@ -74,6 +87,9 @@ mod tests;
 
 pub use error::LinkError;
 pub(crate) use object::Object;
+#[cfg(test)]
+pub(crate) use recipe::Relinked;
+pub(crate) use recipe::{Recipe, needs_of, relink};
 
 /// An amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +140,8 @@ pub(crate) struct LinkedFunction {
     pub name: String,
     pub address: u64,
     pub size: u64,
+    /// How it is linked at another place, if it can be, and if [`link`] was asked for it.
+    pub recipe: Option<Recipe>,
 }
 
 /// Bytes really used, from the beginning of each area.
@@ -150,7 +168,8 @@ pub(crate) struct Linked {
 /// Links an object into its place.
 ///
 /// `resolve` is asked once for each undefined symbol that is used, and says its
-/// address. A weak symbol that it does not know is 0.
+/// address. A weak symbol that it does not know is 0. `keep`: functions come with their
+/// [recipes](Recipe).
 ///
 /// # Errors
 ///
@@ -160,9 +179,10 @@ pub(crate) fn link(
     object: &Object<'_>,
     place: Place<'_>,
     resolve: &mut dyn FnMut(&str) -> Option<u64>,
+    keep: bool,
 ) -> Result<Linked, LinkError> {
     let mut linker = apply::Linker::new(object, place, resolve)?;
     linker.copy()?;
     linker.relocate()?;
-    linker.finish()
+    linker.finish(keep)
 }

@@ -43,6 +43,31 @@ pub(super) struct Section<'d> {
     pub align: u64,
     /// Its contents: empty for `.bss`.
     pub bytes: &'d [u8],
+    /// Whether it consists of entries that stand each for itself.
+    pub entries: Entries,
+}
+
+/// What a section to merge (`SHF_MERGE`) consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entries {
+    /// It is none.
+    No,
+    /// Entries of so many bytes.
+    Of(u64),
+    /// Strings, ended by a NUL byte each.
+    Strings,
+}
+
+impl Entries {
+    fn of(header: &elf::SectionHeader64<Le>) -> Self {
+        let flags = header.sh_flags(Le).0;
+        let has = |flag: elf::SectionFlags| flags & flag.0 != 0;
+        match (has(elf::SHF_MERGE), header.sh_entsize(Le)) {
+            (true, 1) if has(elf::SHF_STRINGS) => Self::Strings,
+            (true, size @ 1..) if !has(elf::SHF_STRINGS) => Self::Of(size),
+            _ => Self::No,
+        }
+    }
 }
 
 impl Section<'_> {
@@ -110,6 +135,7 @@ pub(super) fn parse_sections<'d>(
             size: header.sh_size(Le),
             align: 1,
             bytes: &[],
+            entries: Entries::of(header),
         };
         if section.is_loaded() {
             read_section(bytes, header, &mut section, layout)?;

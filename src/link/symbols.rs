@@ -36,6 +36,8 @@ pub(super) struct Symbol<'d> {
     pub public: bool,
     /// It was defined in a comdat group that another one stands for.
     pub discarded: bool,
+    /// It stands for its section.
+    pub section: bool,
 }
 
 /// A function that the object defines.
@@ -76,6 +78,7 @@ pub(super) fn parse_symbols<'d>(
             indirect: false,
             public: false,
             discarded: false,
+            section: false,
         });
     }
     for (index, symbol) in table.iter().enumerate() {
@@ -101,6 +104,7 @@ pub(super) fn parse_symbols<'d>(
             indirect: kind == elf::STT_GNU_IFUNC,
             public: index != 0 && symbol.st_bind() != elf::STB_LOCAL,
             discarded,
+            section: kind == elf::STT_SECTION,
         });
     }
     if symbols.iter().any(|symbol| symbol.discarded) {

@@ -298,6 +298,19 @@ pub(super) fn wants(site: &Site<'_>) -> Wants {
     }
 }
 
+/// How many bytes before the field belong to an instruction that may be relaxed.
+pub(super) fn relaxable(site: &Site<'_>) -> usize {
+    let len = match site.kind {
+        elf::R_X86_64_GOTPCRELX => 2,
+        elf::R_X86_64_REX_GOTPCRELX => 3,
+        _ => 0,
+    };
+    match site.code && site.addend == -4 && site.before.len() >= len {
+        true => len,
+        false => 0,
+    }
+}
+
 /// Whether the field is the target of a call, a jump or a conditional jump.
 fn is_branch(site: &Site<'_>) -> bool {
     site.code

@@ -16,6 +16,7 @@ mod machine;
 mod own;
 mod pipeline;
 mod polls;
+pub(crate) mod separate;
 mod strip;
 mod threads;
 mod unit;
@@ -238,6 +239,9 @@ impl<F: Frontend> Llvm<F> {
         };
         if batch.polls {
             polls::add(&module);
+        }
+        if batch.separable {
+            separate::apart(&module);
         }
         batch.phases.optimise += started.elapsed();
         let started = Instant::now();

@@ -47,7 +47,7 @@ fn attempt(bytes: &[u8], ends: &mut Ends) {
     }
     let mut memory = Memory::new(&needs, NEAR);
     let mut resolve = |name: &str| (!name.len().is_multiple_of(8)).then_some(0x1234_5678_9ABC_DEF0);
-    let linked = link(&object, memory.place(), &mut resolve);
+    let linked = link(&object, memory.place(), &mut resolve, true);
     memory.check();
     let Ok(linked) = linked else {
         ends.failed += 1;
@@ -166,7 +166,7 @@ fn extreme_addresses() {
                 unwind: base.wrapping_add(0x30_0000),
             };
             let mut memory = Memory::new(parsed.needs(), at);
-            let result = link(&parsed, memory.place(), &mut |_| Some(u64::MAX));
+            let result = link(&parsed, memory.place(), &mut |_| Some(u64::MAX), true);
             memory.check();
             assert!(
                 !matches!(result, Err(LinkError::Misplaced { .. })),

@@ -219,7 +219,7 @@ fn attempt(random: &mut Random, bytes: &[u8], arena: &mut Arena, ends: &mut Ends
     ];
     let (known, some) = (known[random.below(known.len())], random.below(9) + 1);
     let mut resolve = |name: &str| (name.len() % some != 2).then_some(known);
-    let linked = link(&object, place, &mut resolve);
+    let linked = link(&object, place, &mut resolve, true);
     arena.check(&needs);
     let Ok(linked) = linked else {
         ends.failed += 1;

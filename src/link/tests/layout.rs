@@ -264,7 +264,7 @@ fn places_that_do_not_fit() {
         need: 32,
         have: 31,
     };
-    assert_eq!(link(&object, place, &mut |_| None), Err(too_small));
+    assert_eq!(link(&object, place, &mut |_| None, true), Err(too_small));
     for address in [NEAR.constants + 32, 0u64.wrapping_sub(64)] {
         let at = Addresses {
             constants: address,
@@ -290,7 +290,7 @@ fn only_what_is_needed_is_written() {
     let mut needs = *object.needs();
     needs.text.size += 100;
     let mut memory = Memory::new(&needs, NEAR);
-    link(&object, memory.place(), &mut |_| None).expect("links");
+    link(&object, memory.place(), &mut |_| None, true).expect("links");
     let rest = &memory.text()[object.needs().text.size as usize..];
     assert!(rest.iter().all(|&byte| byte == super::GUARD_BYTE));
     memory.check();

@@ -9,6 +9,7 @@ mod fuzz;
 mod groups;
 mod layout;
 mod models;
+mod moving;
 mod real;
 mod records;
 mod relaxation;
@@ -297,7 +298,7 @@ pub(super) fn try_link_at(
         let found = known.iter().find(|(known, _)| *known == name);
         found.map(|(_, address)| *address)
     };
-    let linked = link(&object, memory.place(), &mut resolve);
+    let linked = link(&object, memory.place(), &mut resolve, true);
     memory.check();
     Ok((linked?, memory))
 }

@@ -23,7 +23,7 @@ pub(super) fn load_into(
             .map(|(_, address)| *address)
             .or_else(|| runtime::lookup(name).map(|address| address as u64))
     };
-    let linked = link(object, memory.place(), &mut resolve).expect("links");
+    let linked = link(object, memory.place(), &mut resolve, true).expect("links");
     memory.seal();
     (linked, memory)
 }

@@ -450,6 +450,6 @@ fn names_are_asked_for_once_and_only_if_used() {
         asked.push(name.to_owned());
         Some(1)
     };
-    super::link(&object, memory.place(), &mut resolve).expect("links");
+    super::link(&object, memory.place(), &mut resolve, true).expect("links");
     assert_eq!(asked, ["s"]);
 }

@@ -139,7 +139,7 @@ impl Run {
                 data: cut(&mut whole.data, &needs.data),
                 unwind: cut(&mut whole.unwind, &needs.unwind),
             };
-            linked.push(link(object, place, &mut |_| None).expect("links"));
+            linked.push(link(object, place, &mut |_| None, true).expect("links"));
         }
         memory.seal();
         Self {

@@ -1,0 +1,479 @@
+//! Making recipes, when an object has been linked.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use object::LittleEndian as Le;
+use object::elf;
+use object::read::elf::Rela as _;
+
+use super::super::apply::section_address;
+use super::super::blame::Failures;
+use super::super::frames::Fde;
+use super::super::object::{Object, Relocation, site};
+use super::super::sections::{Entries, Home, Section};
+use super::super::symbols::Definition;
+use super::super::x86_64::{self, Wants};
+use super::super::{Place, apply};
+use super::Recipe;
+use super::format::{self, Before, Fix, Goal, Part, Plan};
+
+/// A section of constants that several functions share is taken along by each of them up to this size.
+const SMALL: u64 = 1024;
+
+/// An object that has been linked.
+pub(in crate::link) struct Facts<'f, 'd> {
+    pub object: &'f Object<'d>,
+    pub place: &'f Place<'f>,
+    /// The addresses of undefined symbols, by number: as `apply::Resolver` keeps them.
+    pub known: &'f [Option<Option<u64>>],
+    pub failures: &'f Failures,
+}
+
+/// The recipes of public functions, by number; `None` for those that have none.
+pub(in crate::link) fn make(facts: &Facts<'_, '_>) -> Vec<Option<Recipe>> {
+    let functions = &facts.object.functions;
+    let mut recipes = vec![None; functions.len()];
+    let Some(map) = Map::new(facts) else {
+        return recipes;
+    };
+    let mut shared = vec![0u32; facts.object.sections.len()];
+    let mut made = Vec::new();
+    for (section, entry) in map.entries.iter().enumerate() {
+        let Entry::One(_) = entry else { continue };
+        if let Some(collected) = Collector::new(facts, &map, section).collect() {
+            for &unit in &collected.units {
+                if let Unit::Section(section) = unit {
+                    shared[section] += 1;
+                }
+            }
+            made.push((section, collected));
+        }
+    }
+    for (section, mut collected) in made {
+        if !is_alone(facts.object, &collected.units, &shared) {
+            continue;
+        }
+        let range = functions.partition_point(|f| f.section < section)
+            ..functions.partition_point(|f| f.section <= section);
+        for index in range {
+            let function = &functions[index];
+            if function.public && !facts.failures.has(index) {
+                collected.plan.entry = function.start;
+                collected.plan.size = function.end - function.start;
+                recipes[index] = Some(collected.plan.encode());
+            }
+        }
+    }
+    recipes
+}
+
+/// Whether all that is not only read belongs to one function, and whether what is only read is worth copying.
+fn is_alone(object: &Object<'_>, units: &[Unit], shared: &[u32]) -> bool {
+    units.iter().all(|unit| match *unit {
+        Unit::Section(section) if shared[section] > 1 => {
+            let section = &object.sections[section];
+            section.home == Home::Constants && section.size <= SMALL
+        }
+        _ => true,
+    })
+}
+
+/// The public functions of a section.
+#[derive(Clone, Copy, PartialEq)]
+enum Entry {
+    None,
+    /// All begin here.
+    One(u64),
+    Several,
+}
+
+/// What is where in the object.
+struct Map<'f> {
+    /// By section.
+    entries: Vec<Entry>,
+    /// By section: its relocations; `None` for sections that no recipe can have.
+    relocations: Vec<Option<&'f [Relocation]>>,
+    /// By section of code: the frames and the number there of each record that describes it.
+    records: Vec<Vec<(usize, usize)>>,
+}
+
+impl<'f> Map<'f> {
+    /// `None` if there is an unwind record of which nobody knows what it describes.
+    fn new(facts: &Facts<'f, '_>) -> Option<Self> {
+        let object = facts.object;
+        let count = object.sections.len();
+        let mut entries = vec![Entry::None; count];
+        for function in object.functions.iter().filter(|f| f.public) {
+            let entry = &mut entries[function.section];
+            *entry = match *entry {
+                Entry::None => Entry::One(function.start),
+                Entry::One(start) if start == function.start => *entry,
+                _ => Entry::Several,
+            };
+        }
+        let mut relocations: Vec<Option<&'f [Relocation]>> = vec![Some(&[]); count];
+        for all in &object.relocations {
+            let slot = &mut relocations[all.section];
+            // Two tables for one section are as rare as relocations that are not in order.
+            let sole = slot.is_some_and(<[_]>::is_empty);
+            let sorted = all.all.is_sorted_by_key(|one| one.r_offset(Le));
+            *slot = (sole && sorted).then_some(all.all);
+        }
+        let mut map = Self {
+            entries,
+            relocations,
+            records: vec![Vec::new(); count],
+        };
+        for (index, (section, frames)) in object.frames.iter().enumerate() {
+            for (number, fde) in frames.fdes.iter().enumerate() {
+                if let Some(code) = map.described(facts, *section, fde)? {
+                    map.records[code].push((index, number));
+                }
+            }
+        }
+        Some(map)
+    }
+
+    /// The relocations of some bytes of a section.
+    fn relocations_in(&self, section: usize, bytes: Range<u64>) -> Option<&'f [Relocation]> {
+        let all = self.relocations[section]?;
+        let from = all.partition_point(|one| one.r_offset(Le) < bytes.start);
+        let to = all.partition_point(|one| one.r_offset(Le) < bytes.end);
+        all.get(from..to)
+    }
+
+    /// The section of the code that a record describes; nothing if it is silent. The outer `None`: unknown.
+    fn described(&self, facts: &Facts<'f, '_>, section: usize, fde: &Fde) -> Option<Option<usize>> {
+        let object = facts.object;
+        let begin = object.sections[section].offset;
+        let records = facts.place.unwind.bytes.get(begin as usize..)?;
+        let address = facts.place.unwind.address.wrapping_add(begin);
+        let Some(start) = fde.start(records, address) else {
+            return Some(None);
+        };
+        let at = fde.start_at as u64;
+        let [relocation] = self.relocations_in(section, at..at + 1)? else {
+            return None;
+        };
+        let symbol = &object.symbols[relocation.r_sym(Le, false) as usize];
+        let Definition::In { section, offset } = symbol.definition else {
+            return None;
+        };
+        let code = &object.sections[section];
+        let offset = offset.wrapping_add_signed(relocation.r_addend(Le));
+        let inside = code.home == Home::Text && offset.checked_add(fde.range)? <= code.size;
+        let meant = section_address(facts.place, code)?.wrapping_add(offset);
+        (inside && meant == start).then_some(Some(section))
+    }
+}
+
+/// What is moved as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Unit {
+    Section(usize),
+    /// An entry of a section to merge: its first byte, and the one behind its last.
+    Entry(usize, u64, u64),
+    /// The number of the frames, and of the record in them.
+    Record(usize, usize),
+    /// The number of the frames, and where the record begins and ends.
+    Common(usize, usize, usize),
+}
+
+struct Collected {
+    units: Vec<Unit>,
+    plan: Plan,
+}
+
+/// Gathers what belongs to the functions of one section.
+struct Collector<'c, 'f, 'd> {
+    facts: &'c Facts<'f, 'd>,
+    map: &'c Map<'f>,
+    section: usize,
+    units: Vec<Unit>,
+    numbers: HashMap<Unit, usize>,
+    plan: Plan,
+}
+
+impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
+    fn new(facts: &'c Facts<'f, 'd>, map: &'c Map<'f>, section: usize) -> Self {
+        Self {
+            facts,
+            map,
+            section,
+            units: Vec::new(),
+            numbers: HashMap::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// All parts and fixes; `None` if something among them cannot be moved, or is not known to be theirs.
+    fn collect(mut self) -> Option<Collected> {
+        self.unit(Unit::Section(self.section))?;
+        let mut done = 0;
+        while let Some(&unit) = self.units.get(done) {
+            self.follow(done, unit)?;
+            done += 1;
+        }
+        self.sort_parts();
+        self.sort_outside();
+        Some(Collected {
+            units: self.units,
+            plan: self.plan,
+        })
+    }
+
+    /// The number of the part that is a unit; it is made when first asked for.
+    fn unit(&mut self, unit: Unit) -> Option<usize> {
+        if let Some(&number) = self.numbers.get(&unit) {
+            return Some(number);
+        }
+        let object = self.facts.object;
+        let (index, bytes, cie) = match unit {
+            Unit::Section(section) => (section, 0..object.sections[section].size.max(1), None),
+            Unit::Entry(section, begin, end) => (section, begin..end, None),
+            Unit::Record(frames, number) => {
+                let (section, records) = &object.frames[frames];
+                let fde = &records.fdes[number];
+                let cies = &records.cies;
+                let common = cies
+                    .binary_search_by_key(&fde.cie, |&(begin, _)| begin)
+                    .ok()?;
+                let (begin, end) = cies[common];
+                let cie = self.unit(Unit::Common(frames, begin, end))?;
+                (*section, fde.offset as u64..fde.end as u64, Some(cie))
+            }
+            Unit::Common(frames, begin, end) => {
+                (object.frames[frames].0, begin as u64..end as u64, None)
+            }
+        };
+        let section = &object.sections[index];
+        let number = self.plan.parts.len();
+        self.plan.parts.push(Part {
+            home: section.home,
+            address: section_address(self.facts.place, section)?.wrapping_add(bytes.start),
+            size: bytes.end - bytes.start,
+            align: alignment(section, bytes.start),
+            cie,
+        });
+        self.units.push(unit);
+        self.numbers.insert(unit, number);
+        Some(number)
+    }
+
+    /// Makes fixes of a unit's relocations, and units of what they refer to.
+    fn follow(&mut self, number: usize, unit: Unit) -> Option<()> {
+        let object = self.facts.object;
+        let (section, bytes) = match unit {
+            // Those that may have relocations are not divided.
+            Unit::Entry(..) => return Some(()),
+            Unit::Section(section) => {
+                self.follow_code(section)?;
+                (section, 0..u64::MAX)
+            }
+            Unit::Record(frames, record) => {
+                let (section, records) = &object.frames[frames];
+                let fde = &records.fdes[record];
+                (*section, fde.offset as u64..fde.end as u64)
+            }
+            Unit::Common(frames, begin, end) => (object.frames[frames].0, begin as u64..end as u64),
+        };
+        let mut end = bytes.start;
+        for relocation in self.map.relocations_in(section, bytes.clone())? {
+            end = self.fix(number, section, bytes.start, end, relocation)?;
+        }
+        Some(())
+    }
+
+    /// The records of code, all of whose functions must be callable.
+    fn follow_code(&mut self, section: usize) -> Option<()> {
+        let Facts {
+            object, failures, ..
+        } = self.facts;
+        if object.sections[section].home != Home::Text {
+            return Some(());
+        }
+        if !failures.is_empty() {
+            let mut own =
+                (0..object.functions.len()).filter(|&f| object.functions[f].section == section);
+            if own.any(|function| failures.has(function)) {
+                return None;
+            }
+        }
+        let map = self.map;
+        for &(frames, record) in &map.records[section] {
+            self.unit(Unit::Record(frames, record))?;
+        }
+        Some(())
+    }
+
+    /// Makes a fix of a relocation in a part that begins at `begin` of its section, where nothing before `from`
+    /// may be written any more. Returns where its field ends.
+    fn fix(
+        &mut self,
+        part: usize,
+        section: usize,
+        begin: u64,
+        from: u64,
+        relocation: &Relocation,
+    ) -> Option<u64> {
+        let kind = relocation.r_type(Le, false);
+        if kind == elf::R_X86_64_NONE {
+            return Some(from);
+        }
+        if !format::is_known(kind) {
+            return None;
+        }
+        let section = &self.facts.object.sections[section];
+        let site = site(section, relocation, 0);
+        let (kind, before) = match x86_64::wants(&site) {
+            // What a relocation means must not depend on the bytes around it, which change.
+            Wants::Stub => (elf::R_X86_64_PLT32, Before::default()),
+            _ => (kind, Before::last(site.before, x86_64::relaxable(&site))),
+        };
+        let offset = relocation.r_offset(Le);
+        let first = offset - before.bytes().len() as u64;
+        if first < from {
+            return None;
+        }
+        let target = self.target(relocation)?;
+        self.plan.fixes.push(Fix {
+            part,
+            offset: offset - begin,
+            kind,
+            target,
+            addend: relocation.r_addend(Le),
+            before,
+        });
+        Some(offset + x86_64::width(kind)? as u64)
+    }
+
+    /// What a relocation refers to.
+    fn target(&mut self, relocation: &Relocation) -> Option<Goal> {
+        let object = self.facts.object;
+        let index = relocation.r_sym(Le, false) as usize;
+        let symbol = &object.symbols[index];
+        if symbol.thread_local || symbol.indirect || symbol.discarded {
+            return None;
+        }
+        let (section, offset) = match symbol.definition {
+            Definition::In { section, offset } => (section, offset),
+            Definition::Absolute(address) => return Some(self.outside(address)),
+            Definition::Undefined { .. } if symbol.name == apply::GOT => return None,
+            Definition::Undefined { weak } => {
+                let address = match (self.facts.known[index]?, weak) {
+                    (Some(address), _) => address,
+                    (None, true) => 0,
+                    (None, false) => return None,
+                };
+                return Some(self.outside(address));
+            }
+            Definition::Common(_) => return None,
+        };
+        let (unit, begin) = match object.sections[section].home {
+            Home::Text if section == self.section => (Unit::Section(section), 0),
+            Home::Text if self.map.entries[section] == Entry::None => (Unit::Section(section), 0),
+            Home::Constants => self.constant(section, offset, symbol.section),
+            _ => return None,
+        };
+        Some(Goal::Own {
+            part: self.unit(unit)?,
+            offset: offset - begin,
+        })
+    }
+
+    /// The constant at an offset of a section, and where it begins.
+    fn constant(&self, index: usize, offset: u64, section_itself: bool) -> (Unit, u64) {
+        let section = &self.facts.object.sections[index];
+        let whole = (Unit::Section(index), 0);
+        // A reference to the section says only by its addend where it leads to.
+        let divided = !section_itself && self.map.relocations[index].is_some_and(<[_]>::is_empty);
+        match entry_at(section, offset) {
+            Some(entry) if divided => (Unit::Entry(index, entry.start, entry.end), entry.start),
+            _ => whole,
+        }
+    }
+
+    fn outside(&mut self, address: u64) -> Goal {
+        let known = self.plan.outside.iter().position(|&one| one == address);
+        Goal::Outside(known.unwrap_or_else(|| {
+            self.plan.outside.push(address);
+            self.plan.outside.len() - 1
+        }))
+    }
+
+    /// Brings the parts into the order that they have in memory, but for the first, and the fixes into that of
+    /// their parts.
+    fn sort_parts(&mut self) {
+        let plan = &mut self.plan;
+        let area = |home: Home| match home {
+            Home::Text => 0,
+            Home::Constants => 1,
+            _ => 2,
+        };
+        let mut order: Vec<usize> = (0..plan.parts.len()).collect();
+        order[1..].sort_by_key(|&old| (area(plan.parts[old].home), plan.parts[old].address));
+        let mut places = vec![0; order.len()];
+        for (new, &old) in order.iter().enumerate() {
+            places[old] = new;
+        }
+        plan.parts = order.iter().map(|&old| plan.parts[old]).collect();
+        for part in &mut plan.parts {
+            part.cie = part.cie.map(|cie| places[cie]);
+        }
+        for fix in &mut plan.fixes {
+            fix.part = places[fix.part];
+            if let Goal::Own { part, .. } = &mut fix.target {
+                *part = places[*part];
+            }
+        }
+        plan.fixes.sort_by_key(|fix| fix.part);
+    }
+
+    fn sort_outside(&mut self) {
+        let plan = &mut self.plan;
+        let before = plan.outside.clone();
+        plan.outside.sort_unstable();
+        for fix in &mut plan.fixes {
+            if let Goal::Outside(index) = &mut fix.target {
+                let place = plan.outside.binary_search(&before[*index]);
+                *index = place.expect("the same ones");
+            }
+        }
+    }
+}
+
+/// The entry that an offset of a section to merge is in.
+fn entry_at(section: &Section<'_>, offset: u64) -> Option<Range<u64>> {
+    let at = usize::try_from(offset).ok()?;
+    let (before, after) = section.bytes.split_at_checked(at)?;
+    let entry = match section.entries {
+        Entries::No => return None,
+        Entries::Of(size) => {
+            let begin = offset - offset % size;
+            begin..begin.checked_add(size)?
+        }
+        Entries::Strings => {
+            let end = after.iter().position(|&byte| byte == 0)? + 1;
+            let begin = before
+                .iter()
+                .rposition(|&byte| byte == 0)
+                .map_or(0, |nul| nul + 1);
+            begin as u64..offset + end as u64
+        }
+    };
+    (entry.end <= section.bytes.len() as u64).then_some(entry)
+}
+
+/// What the address of an offset in a section is a multiple of.
+fn alignment(section: &Section<'_>, offset: u64) -> u64 {
+    let align = match section.home {
+        Home::Text => section.align.max(x86_64::CODE_ALIGN),
+        Home::Unwind => 1,
+        _ => section.align,
+    };
+    match offset {
+        0 => align,
+        offset => align.min(1 << offset.trailing_zeros()),
+    }
+}

@@ -24,7 +24,7 @@ test: deps ## Run all tests and the documentation's examples; under ten minutes
 	$(CARGO) test
 
 soak: deps ## Run the long forms: a million evictions, damaged files, all programs, churn; hours
-	INKPOT_SOAK=1 $(CARGO) test --release --lib link::tests::fuzz -- --nocapture
+	INKPOT_SOAK=1 $(CARGO) test --release --lib -- --nocapture link::tests::fuzz link::tests::agreement
 	$(CARGO) build --release --examples
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test churn \
 	    --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture

@@ -1,6 +1,6 @@
 //! Making recipes, when an object has been linked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use object::LittleEndian as Le;
@@ -192,6 +192,8 @@ struct Collector<'c, 'f, 'd> {
     section: usize,
     units: Vec<Unit>,
     numbers: HashMap<Unit, usize>,
+    /// Sections of which entries are among the units.
+    divided: HashSet<usize>,
     plan: Plan,
 }
 
@@ -203,6 +205,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
             section,
             units: Vec::new(),
             numbers: HashMap::new(),
+            divided: HashSet::new(),
             plan: Plan::default(),
         }
     }
@@ -336,20 +339,21 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         if first < from {
             return None;
         }
-        let target = self.target(relocation)?;
+        let (target, addend) = self.target(relocation)?;
         self.plan.fixes.push(Fix {
             part,
             offset: offset - begin,
             kind,
             target,
-            addend: relocation.r_addend(Le),
+            addend,
             before,
         });
         Some(offset + x86_64::width(kind)? as u64)
     }
 
-    /// What a relocation refers to.
-    fn target(&mut self, relocation: &Relocation) -> Option<Goal> {
+    /// What a relocation refers to, and what is to be added.
+    fn target(&mut self, relocation: &Relocation) -> Option<(Goal, i64)> {
+        let addend = relocation.r_addend(Le);
         let object = self.facts.object;
         let index = relocation.r_sym(Le, false) as usize;
         let symbol = &object.symbols[index];
@@ -358,7 +362,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         }
         let (section, offset) = match symbol.definition {
             Definition::In { section, offset } => (section, offset),
-            Definition::Absolute(address) => return Some(self.outside(address)),
+            Definition::Absolute(address) => return Some((self.outside(address), addend)),
             Definition::Undefined { .. } if symbol.name == apply::GOT => return None,
             Definition::Undefined { weak } => {
                 let address = match (self.facts.known[index]?, weak) {
@@ -366,32 +370,50 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
                     (None, true) => 0,
                     (None, false) => return None,
                 };
-                return Some(self.outside(address));
+                return Some((self.outside(address), addend));
             }
             Definition::Common(_) => return None,
         };
-        let (unit, begin) = match object.sections[section].home {
-            Home::Text if section == self.section => (Unit::Section(section), 0),
-            Home::Text if self.map.entries[section] == Entry::None => (Unit::Section(section), 0),
-            Home::Constants => self.constant(section, offset, symbol.section),
+        let unit = match object.sections[section].home {
+            Home::Text if section == self.section => Unit::Section(section),
+            Home::Text if self.map.entries[section] == Entry::None => Unit::Section(section),
+            Home::Constants => {
+                // What refers to a section means the place that the addend leads to, if it is an address. Of a
+                // distance, some of the addend makes up for where its field is.
+                let absolute = relocation.r_type(Le, false) == elf::R_X86_64_64;
+                let place = match symbol.section {
+                    false => Some(offset),
+                    true if absolute => offset.checked_add_signed(addend),
+                    true => None,
+                };
+                let whole = self.numbers.contains_key(&Unit::Section(section));
+                if !whole
+                    && let Some(place) = place
+                    && let Some(entry) = self.entry_at(section, place)
+                {
+                    let part = self.unit(Unit::Entry(section, entry.start, entry.end))?;
+                    let offset = place - entry.start;
+                    let addend = if symbol.section { 0 } else { addend };
+                    self.divided.insert(section);
+                    return Some((Goal::Own { part, offset }, addend));
+                }
+                // The same constant twice would have two addresses.
+                if self.divided.contains(&section) {
+                    return None;
+                }
+                Unit::Section(section)
+            }
             _ => return None,
         };
-        Some(Goal::Own {
-            part: self.unit(unit)?,
-            offset: offset - begin,
-        })
+        let part = self.unit(unit)?;
+        Some((Goal::Own { part, offset }, addend))
     }
 
-    /// The constant at an offset of a section, and where it begins.
-    fn constant(&self, index: usize, offset: u64, section_itself: bool) -> (Unit, u64) {
+    /// The entry that an offset of a section to merge is in, if it can be taken by itself.
+    fn entry_at(&self, index: usize, offset: u64) -> Option<Range<u64>> {
+        let plain = self.map.relocations[index].is_some_and(<[_]>::is_empty);
         let section = &self.facts.object.sections[index];
-        let whole = (Unit::Section(index), 0);
-        // A reference to the section says only by its addend where it leads to.
-        let divided = !section_itself && self.map.relocations[index].is_some_and(<[_]>::is_empty);
-        match entry_at(section, offset) {
-            Some(entry) if divided => (Unit::Entry(index, entry.start, entry.end), entry.start),
-            _ => whole,
-        }
+        plain.then(|| entry_at(section, offset)).flatten()
     }
 
     fn outside(&mut self, address: u64) -> Goal {

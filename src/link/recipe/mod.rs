@@ -49,6 +49,14 @@ use format::Reader;
 pub(crate) struct Recipe(Box<[u8]>);
 
 impl Recipe {
+    /// The area of each part, its address and its size.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> Vec<(super::sections::Home, u64, u64)> {
+        let plan = format::Plan::decode(self);
+        let part = |part: &format::Part| (part.home, part.address, part.size);
+        plan.parts.iter().map(part).collect()
+    }
+
     /// Bytes that it takes of the heap.
     #[allow(dead_code)] // until methods are evacuated
     pub(crate) fn heap_bytes(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::super::apply::{check, prefix, write};
 use super::super::error::LinkError;
+use super::super::frames::Frames;
 use super::super::sections::{Home, Layout};
 use super::super::x86_64::{self, Fault, SLOT, STUB, Site, Tables, Target, Wants};
 use super::super::{LinkedFunction, Needs, Place, Span, Used, unwind};
@@ -66,7 +67,7 @@ pub(crate) fn relink<'r>(
         bytes += if moved.is_ok() { parts } else { 0 };
         functions.push(moved);
     }
-    Ok(mover.finish(functions, bytes))
+    mover.finish(functions, bytes)
 }
 
 /// Where everything comes to lie but for unwind records, which follow each other.
@@ -74,6 +75,8 @@ struct Plot {
     needs: Needs,
     /// By function and part.
     offsets: Vec<Vec<u64>>,
+    /// Where code ends and padding begins.
+    code_end: u64,
     stubs_at: u64,
     got_at: u64,
 }
@@ -98,16 +101,15 @@ impl Plot {
             slots += own_slots;
             stubs += own_stubs;
         }
-        let (mut stubs_at, mut got_at) = (0, 0);
-        if layout.text.size > 0 {
+        let code_end = layout.text.size;
+        let (mut stubs_at, mut got_at) = (0, layout.constants.size);
+        if code_end > 0 {
             // As in an object: a return address is inside.
             layout.text.grow(1, 1)?;
             stubs_at = layout.text.grow(stubs * STUB, x86_64::CODE_ALIGN)?;
         }
         if slots > 0 {
             got_at = layout.constants.grow(slots * SLOT, SLOT)?;
-        } else {
-            got_at = got_at.max(layout.constants.size);
         }
         if layout.unwind.size > 0 {
             layout.unwind.grow(unwind::END as u64, unwind::ALIGN)?;
@@ -120,6 +122,7 @@ impl Plot {
                 unwind: layout.unwind,
             },
             offsets,
+            code_end,
             stubs_at,
             got_at,
         })
@@ -296,26 +299,39 @@ impl<'r> Mover<'_, 'r> {
         write(span(&mut self.place, part.home), begin, patch.bytes()).map_err(|_| outside())
     }
 
-    fn finish(self, functions: Vec<Result<LinkedFunction, LinkError>>, bytes: u64) -> Relinked {
-        let some = self.unwind > 0;
-        Relinked {
+    /// Ends the unwind table, and looks at it once more: libgcc relies on what is registered with it.
+    fn finish(
+        self,
+        functions: Vec<Result<LinkedFunction, LinkError>>,
+        bytes: u64,
+    ) -> Result<Relinked, LinkError> {
+        let (text, table) = (self.place.text.address, self.place.unwind.address);
+        let code = text..=text.saturating_add(self.plot.code_end);
+        let records = &self.place.unwind.bytes[..self.unwind as usize];
+        for fde in &Frames::parse(records)?.fdes {
+            let start = fde.start(records, table).unwrap_or(text);
+            let end = start.checked_add(fde.range);
+            if !code.contains(&start) || !end.is_some_and(|end| code.contains(&end)) {
+                return Err(LinkError::malformed(
+                    ".eh_frame: a record of code that was not moved",
+                ));
+            }
+        }
+        let ended = self.unwind.next_multiple_of(unwind::ALIGN) + unwind::END as u64;
+        Ok(Relinked {
             functions,
-            unwind: some.then_some(self.place.unwind.address),
+            unwind: (self.unwind > 0).then_some(table),
             used: Used {
-                text: match self.plot.needs.text.size {
+                text: match self.plot.code_end {
                     0 => 0,
                     _ => self.plot.stubs_at + self.stubs.len() as u64 * STUB,
                 },
                 constants: self.plot.got_at + self.slots.len() as u64 * SLOT,
                 data: 0,
-                unwind: if some {
-                    self.unwind.next_multiple_of(unwind::ALIGN) + unwind::END as u64
-                } else {
-                    0
-                },
+                unwind: if self.unwind > 0 { ended } else { 0 },
             },
             bytes,
-        }
+        })
     }
 }
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use inkwell::OptimizationLevel::{Default as O2, None as O0};
-use inkwell::targets::RelocMode;
+use inkwell::module::Linkage;
+use inkwell::targets::{CodeModel, RelocMode};
 
 use super::models::MODELS;
 use super::{Needs, compile_module};
@@ -59,6 +60,35 @@ pub(super) fn some_objects() -> Vec<Vec<u8>> {
     numbered
         .flat_map(|(number, path)| compile(&path, number, 1))
         .collect()
+}
+
+/// Every so many of the programs as inkpot compiles methods: each function apart, its calls of others by
+/// symbols that are not the object's.
+pub(super) fn methods(step: usize) -> Vec<Vec<u8>> {
+    let numbered = programs().into_iter().enumerate().step_by(step);
+    let compile = |(number, path): (usize, PathBuf)| {
+        let bitcode = fs::read(path).expect("a program");
+        let level = if number.is_multiple_of(2) { O0 } else { O2 };
+        compile_module(
+            &bitcode,
+            level,
+            RelocMode::PIC,
+            CodeModel::Small,
+            |module| {
+                for function in module
+                    .get_functions()
+                    .filter(|f| f.count_basic_blocks() > 0)
+                {
+                    let name = format!("elsewhere.{}", function.get_name().to_string_lossy());
+                    let elsewhere = module.add_function(&name, function.get_type(), None);
+                    function.replace_all_uses_with(elsewhere);
+                    function.set_linkage(Linkage::External);
+                }
+                crate::compile::llvm::separate::apart(module);
+            },
+        )
+    };
+    numbered.map(compile).collect()
 }
 
 /// As they are, they parse, but for what the linker refuses by name: thread-locals, say.

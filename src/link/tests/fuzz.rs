@@ -11,9 +11,13 @@ use inkwell::OptimizationLevel::{Aggressive, None as O0};
 use inkwell::targets::{CodeModel, RelocMode};
 
 use super::damaged::{Random, objects};
-use super::{GUARD, GUARD_BYTE, compile_for, corpus, exceptions, groups, models, unwinding};
+use super::{
+    GUARD, GUARD_BYTE, compile_for, corpus, exceptions, groups, models, moving, unwinding,
+};
 use crate::link::frames::Frames;
-use crate::link::{Area, Needs, Object, Place, Span, link, unwind};
+use crate::link::{
+    Area, Linked, Needs, Object, Place, Recipe, Span, link, needs_of, relink, unwind,
+};
 
 /// Objects with everything: see there, and each code model with data of all kinds,
 /// exceptions, thread-locals and comdat groups.
@@ -29,6 +33,10 @@ fn all_objects() -> Vec<Vec<u8>> {
     }
     all.extend(exceptions::objects(CodeModel::Large, RelocMode::Static, O0));
     all.push(groups::described_twice(false).finish());
+    for level in [O0, Aggressive] {
+        let programs = moving::PROGRAMS.map(|ir| moving::separable(ir, level));
+        all.extend(programs);
+    }
     all
 }
 
@@ -181,13 +189,16 @@ struct Ends {
     in_part: u32,
     linked: u32,
     registered: u32,
+    moved: u32,
+    out_of_range: u32,
 }
 
 unsafe extern "C" {
     fn _Unwind_Find_FDE(pc: *const u8, bases: *mut [usize; 3]) -> *const u8;
 }
 
-fn attempt(random: &mut Random, bytes: &[u8], arena: &mut Arena, ends: &mut Ends) {
+fn attempt(random: &mut Random, bytes: &[u8], arenas: &mut [Arena; 2], ends: &mut Ends) {
+    let [arena, other] = arenas;
     let Ok(object) = Object::parse(bytes) else {
         ends.refused += 1;
         return;
@@ -236,6 +247,7 @@ fn attempt(random: &mut Random, bytes: &[u8], arena: &mut Arena, ends: &mut Ends
         assert!(code.contains(&function.address));
         assert!(code.contains(&(function.address + function.size)));
     }
+    move_on(&linked, (arena, &needs, base), other, ends);
     let records = arena.bytes(3, needs.unwind.size);
     let records = &records[..needs.unwind.size as usize];
     let frames = Frames::parse(records).expect("a sound table");
@@ -262,18 +274,78 @@ fn attempt(random: &mut Random, bytes: &[u8], arena: &mut Arena, ends: &mut Ends
     }
 }
 
+/// Moves what has a recipe from one arena to the other. Nothing is read but what was linked, and nothing written but
+/// where it belongs.
+fn move_on(
+    linked: &Linked,
+    (from, of, base): (&mut Arena, &Needs, Option<u64>),
+    to: &mut Arena,
+    ends: &mut Ends,
+) {
+    let recipes = linked.functions.iter().filter_map(|f| f.recipe.as_ref());
+    let recipes: Vec<&Recipe> = recipes.collect();
+    let needs = needs_of(&recipes).expect("no more than the object");
+    let sizes = [&needs.text, &needs.constants, &needs.data, &needs.unwind].map(|a| a.size);
+    // Aliases are as many copies.
+    if sizes.iter().any(|&size| size as usize > MOST) {
+        return;
+    }
+    let all = [&of.text, &of.constants, &of.data, &of.unwind].map(|area| area.size);
+    let areas = [0, 1, 2, 3].map(|index| {
+        let offset = (index * Arena::STEP) as u64;
+        let at = base.map_or(from.area(index) as u64, |base| base.wrapping_add(offset));
+        (at, &from.bytes(index, all[index])[..all[index] as usize])
+    });
+    let read = |address: u64, len: u64| {
+        let found = areas.iter().find_map(|(at, bytes)| {
+            let offset = address.checked_sub(*at)? as usize;
+            bytes.get(offset..offset.checked_add(len as usize)?)
+        });
+        Some(found.expect("a part is of what was linked"))
+    };
+    // Beside it, or far away.
+    let step = match of.text.size % 3 {
+        0 => 1 << 40,
+        _ => 5 * Arena::STEP as u64,
+    };
+    let shifted = base.map(|base| base.wrapping_add(step));
+    let place = to.place(&needs, shifted);
+    let (text, table) = (place.text.address, place.unwind.address);
+    let moved = relink(&recipes, &read, place);
+    to.check(&needs);
+    let Ok(moved) = moved else { return };
+    let code = text..=text + needs.text.size;
+    for function in &moved.functions {
+        match function {
+            Ok(function) => {
+                ends.moved += 1;
+                assert!(code.contains(&function.address));
+                assert!(code.contains(&(function.address + function.size)));
+            }
+            Err(_) => ends.out_of_range += 1,
+        }
+    }
+    let records = &to.bytes(3, needs.unwind.size)[..needs.unwind.size as usize];
+    let frames = Frames::parse(records).expect("a sound table");
+    for fde in &frames.fdes {
+        if let Some(start) = fde.start(records, table) {
+            assert!(code.contains(&start) && code.contains(&(start + fde.range)));
+        }
+    }
+}
+
 #[test]
 fn damaged_in_all_ways() {
     let soak = std::env::var("INKPOT_SOAK").map_or(0, |value| value.parse().unwrap_or(1));
     let cases: u64 = if soak > 0 { 100_000 * soak } else { 3_000 };
     let _tables = unwinding::tables();
-    let mut arena = Arena::new();
+    let mut arenas = [Arena::new(), Arena::new()];
     let mut ends = Ends::default();
     let objects = all_objects();
     let programs = if soak > 0 {
-        corpus::objects()
+        [corpus::objects(), corpus::methods(1)].concat()
     } else {
-        corpus::some_objects()
+        [corpus::some_objects(), corpus::methods(9)].concat()
     };
     let mut of_programs = 0;
     for case in 0..cases {
@@ -286,7 +358,7 @@ fn damaged_in_all_ways() {
         damage(&mut random, &mut object);
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            attempt(&mut random, &object, &mut arena, &mut ends);
+            attempt(&mut random, &object, &mut arenas, &mut ends);
         }));
         assert!(result.is_ok(), "case {case}");
         assert!(
@@ -306,4 +378,5 @@ fn damaged_in_all_ways() {
         ends.linked > least && ends.in_part > least && ends.registered > least,
         "{ends:?}"
     );
+    assert!(ends.moved > least, "{ends:?}");
 }

@@ -1,6 +1,7 @@
 //! Tests of the linker, and what they share: an assembler of objects byte by
 //! byte, memory with guards around it, memory that can be executed, and LLVM.
 
+mod agreement;
 mod corpus;
 mod damaged;
 mod exceptions;
@@ -11,6 +12,7 @@ mod layout;
 mod models;
 mod moving;
 mod real;
+mod recipes;
 mod records;
 mod relaxation;
 mod relocations;
@@ -44,6 +46,8 @@ pub(super) struct Part {
     pub bytes: Vec<u8>,
     /// Of `.bss`, instead of bytes.
     pub size: u64,
+    /// The size of its entries, if they have one.
+    pub entry: u64,
     /// Of a group: the symbol that it goes by.
     pub signature: u32,
     /// Offset, type, symbol, addend.
@@ -59,6 +63,7 @@ impl Part {
             align: 1,
             bytes: bytes.to_vec(),
             size: 0,
+            entry: 0,
             signature: 0,
             relocations: Vec::new(),
         }
@@ -130,7 +135,9 @@ impl Assembler {
                 signature => symtab | u64::from(signature) << 32,
             };
             let kind = part.kind.into();
-            headers.push([name, kind, part.flags, at, size, link, part.align, 0]);
+            headers.push([
+                name, kind, part.flags, at, size, link, part.align, part.entry,
+            ]);
         }
         let mut strings = vec![0u8];
         let mut symbols = vec![0u8; 24];

@@ -9,6 +9,18 @@ use crate::link::{Linked, LinkedFunction, Recipe, Relinked, needs_of, relink, un
 
 const LEVELS: [OptimizationLevel; 3] = [O0, Less, Aggressive];
 
+/// What is moved here.
+pub(super) const PROGRAMS: [&str; 8] = [
+    real::SWITCH,
+    real::STRINGS,
+    real::FAR,
+    real::CLEANUP,
+    CONSTANTS,
+    CALLS,
+    PRIVATE,
+    LABELS,
+];
+
 /// What LLVM makes of IR as inkpot has it made of methods that may move: a section for each function, and for
 /// what is its own.
 pub(super) fn separable(ir: &str, level: OptimizationLevel) -> Vec<u8> {

@@ -257,6 +257,7 @@ fn everything_can_be_kept() {
     assert_eq!(number(&outcome, "evictions"), 0.0);
     assert_eq!(number(&outcome, "invalidations"), 0.0);
     assert_eq!(number(&outcome, "generations_recycled"), 0.0);
+    assert_eq!(number(&outcome, "recompilations"), 0.0);
     assert!(number(&outcome, "maps_peak") < 600.0, "{}", brief(&outcome));
 }
 
@@ -270,6 +271,22 @@ fn stress_changes_no_result() {
         assert_eq!(number(&outcome, "wrong_results"), 0.0, "{flags}");
         assert!(number(&outcome, "evictions") > 0.0, "{flags}");
     }
+}
+
+/// Methods that stay, among others that go.
+#[test]
+fn survivors_change_no_result() {
+    let outcome = outcome_of("--methods 2500 --code-budget 512KiB --survivors 0.05");
+    let about = brief(&outcome);
+    assert_eq!(number(&outcome, "wrong_results"), 0.0, "{about}");
+    let again = number(&outcome, "recompilations");
+    assert!(
+        again > 0.0 && again < number(&outcome, "methods"),
+        "{about}"
+    );
+    let rate = number(&outcome, "recompilations_per_1000_visits");
+    let expected = again * 1e3 / number(&outcome, "visits");
+    assert!((rate - expected).abs() < 0.01, "{about}");
 }
 
 /// With `--keep-all` no types change and nothing is evicted: what is, is by stress.
@@ -340,6 +357,9 @@ fn bad_flags_are_told() {
         "--code-budget 12parsecs",
         "--code-budget 0",
         "--threads 0",
+        "--survivors 1",
+        "--survivors -0.1",
+        "--survivors some",
         "--json=yes",
         "--frobnicate",
         "stray",

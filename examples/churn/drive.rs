@@ -7,12 +7,15 @@ use std::time::Duration;
 use crate::interpreter::{Core, Program};
 use crate::runtime::{Object, Thread, integer};
 use crate::strategy::{Caller, Fallible, Strategy};
-use crate::world::{CLASSES, Class, Key, PARTS, PUBLIC_PARTS, Random, World};
+use crate::world::{CLASSES, Class, Key, PARTS, PUBLIC_PARTS, Random, SURVIVORS, World};
 
 /// Families that a thread asks for ahead of calling them, so that methods are compiled in batches.
 const AHEAD: usize = 4;
 /// Families whose call sites a thread keeps.
 const FAVOURITES: usize = 8;
+/// Families that survive and whose methods a thread calls with each visit, in turn: more often than it
+/// comes to any other.
+const SURVIVORS_CALLED: usize = 4;
 /// Calls of each method in a visit.
 const CALLS: usize = 4;
 /// Changes of type for each hundred visits.
@@ -59,6 +62,7 @@ impl<S: Strategy> Workload<'_, S> {
                     caller,
                     random: Random::of(self.world.seed, &[17, number]),
                     favourites: VecDeque::new(),
+                    survivors: VecDeque::new(),
                 };
                 visitor.run()
             })
@@ -100,6 +104,8 @@ struct Visitor<'w, 'a, 'c, S: Strategy> {
     random: Random,
     /// Call sites that are kept over many visits, and see their methods go and come back.
     favourites: VecDeque<Visit<'a, S::Site>>,
+    /// Those of the families that survive, as far as they have been born.
+    survivors: VecDeque<Visit<'a, S::Site>>,
 }
 
 impl<'a, S: Strategy> Visitor<'_, 'a, '_, S> {
@@ -107,7 +113,8 @@ impl<'a, S: Strategy> Visitor<'_, 'a, '_, S> {
         let mut ahead = VecDeque::new();
         while !self.load.progress.stopped() {
             while ahead.len() < AHEAD {
-                ahead.push_back(self.approach()?);
+                let (family, version) = self.load.world.pick(&mut self.random);
+                ahead.push_back(self.approach(family, version)?);
             }
             let Some(visit) = ahead.pop_front() else {
                 break;
@@ -118,6 +125,7 @@ impl<'a, S: Strategy> Visitor<'_, 'a, '_, S> {
                 self.favourites.truncate(FAVOURITES);
             }
             self.call_favourite()?;
+            self.call_survivors()?;
             self.caller.rest();
             self.load.progress.visits.fetch_add(1, Ordering::Relaxed);
         }
@@ -125,9 +133,8 @@ impl<'a, S: Strategy> Visitor<'_, 'a, '_, S> {
     }
 
     /// Meets a family: takes its call sites, and asks for the methods that will be called.
-    fn approach(&mut self) -> Fallible<Visit<'a, S::Site>> {
+    fn approach(&self, family: u32, version: u32) -> Fallible<Visit<'a, S::Site>> {
         let load = self.load;
-        let (family, version) = load.world.pick(&mut self.random);
         let program = Program::new(load.core, family, version);
         let mut sites = Vec::with_capacity(PUBLIC_PARTS.into());
         for part in 0..PUBLIC_PARTS {
@@ -149,14 +156,8 @@ impl<'a, S: Strategy> Visitor<'_, 'a, '_, S> {
         Ok(())
     }
 
-    /// Calls at a site that has been kept: what is resident is called, what is not is asked for.
-    fn call_favourite(&mut self) -> Fallible<()> {
-        let Some(visit) = self.favourites.pop_back() else {
-            return Ok(());
-        };
-        if !self.load.world.is_current(visit.program.key(0)) {
-            return Ok(());
-        }
+    /// Calls at a family's sites that have been kept: what is resident is called, what is not is asked for.
+    fn call_again(&mut self, visit: &Visit<'a, S::Site>) -> Fallible<()> {
         for (part, site) in (0..).zip(&visit.sites) {
             let resident = self.check(&visit.program, part, |caller, thread, left, right| {
                 Ok(caller.call_resident(site, thread, left, right))
@@ -165,6 +166,33 @@ impl<'a, S: Strategy> Visitor<'_, 'a, '_, S> {
                 self.load.strategy.request(site)?;
             }
         }
+        Ok(())
+    }
+
+    fn call_survivors(&mut self) -> Fallible<()> {
+        let born = self.load.world.survivors();
+        for family in self.survivors.len() as u32..born {
+            let visit = self.approach(SURVIVORS + family, 0)?;
+            self.survivors.push_front(visit);
+        }
+        for _ in 0..SURVIVORS_CALLED.min(self.survivors.len()) {
+            let Some(visit) = self.survivors.pop_back() else {
+                break;
+            };
+            self.call_again(&visit)?;
+            self.survivors.push_front(visit);
+        }
+        Ok(())
+    }
+
+    fn call_favourite(&mut self) -> Fallible<()> {
+        let Some(visit) = self.favourites.pop_back() else {
+            return Ok(());
+        };
+        if !self.load.world.is_current(visit.program.key(0)) {
+            return Ok(());
+        }
+        self.call_again(&visit)?;
         self.favourites.push_front(visit);
         Ok(())
     }

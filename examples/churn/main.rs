@@ -3,6 +3,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod again;
 mod compare;
 mod drive;
 mod emit;
@@ -43,7 +44,7 @@ use crate::outcome::Outcome;
 use crate::pooled::Pooled;
 use crate::sampler::Sampler;
 use crate::strategy::{Fallible, Strategy};
-use crate::world::{PARTS, World};
+use crate::world::{PARTS, Survivors, World};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -114,7 +115,8 @@ fn json(options: &Options, outcomes: &[Outcome]) -> Fallible<String> {
 
 /// Runs the workload over one strategy.
 fn measure<S: Strategy>(options: &Options, strategy: &S) -> Fallible<Outcome> {
-    let world = World::new(options.seed, families(options), options.keep_all);
+    let (families, survivors) = population(options);
+    let world = World::new(options.seed, families, survivors, options.keep_all);
     let core = Core::new(options.seed);
     let progress = Progress::default();
     let load = &Workload {
@@ -151,17 +153,26 @@ fn measure<S: Strategy>(options: &Options, strategy: &S) -> Fallible<Outcome> {
     })?;
     bar.finish_and_clear();
     let mut outcome = Outcome::of(options.which.name(), options, &samples, strategy.figures());
-    outcome.calls = progress.calls.load(Ordering::Relaxed);
-    outcome.wrong_results = progress.wrong.load(Ordering::Relaxed);
+    let [visits, calls, wrong] =
+        [&progress.visits, &progress.calls, &progress.wrong].map(|n| n.load(Ordering::Relaxed));
+    outcome.count(visits, calls, wrong);
     Ok(outcome)
 }
 
-/// As many as fit into the code budget. There are evictions all the same, besides invalidations:
-/// what was invalidated takes up room until its generation goes.
-fn families(options: &Options) -> usize {
+/// How many families there are, and who survives besides: as many as fit into the code budget. There
+/// are evictions all the same, besides invalidations: what was invalidated takes up room until its
+/// generation goes.
+fn population(options: &Options) -> (usize, Survivors) {
     let method_bytes = if options.opt == 0 { 1920 } else { 896 };
-    let fit = options.code_budget / method_bytes / u64::from(PARTS);
-    usize::try_from(fit).map_or(1 << 20, |families| families.clamp(4, 1 << 20))
+    let fit = (options.code_budget / method_bytes / u64::from(PARTS)).clamp(4, 1 << 20);
+    let share = options.survivors;
+    let born = (options.methods() as f64 * share / f64::from(PARTS)).ceil() as u64;
+    let most = born.min(fit / 2);
+    let survivors = Survivors {
+        share,
+        most: most as u32,
+    };
+    ((fit - most) as usize, survivors)
 }
 
 /// Shows how far a run is; hidden if standard error is no terminal.

@@ -18,6 +18,8 @@ Usage: churn [FLAGS]
   --code-budget SIZE    code to keep, pooled only: bytes, or with KiB, MiB, GiB [4MiB]
   --opt 0..3            LLVM's optimisation level [0]
   --seed N              the same methods and arguments for the same seed [1]
+  --survivors SHARE     so many of the methods, 0 to less than 1, stay hot for ever: born among the
+                        others, up to half of what fits into the code budget [0]
   --keep-all            nothing changes and nothing is evicted: how many methods can live at once
   --stress              pooled only: evict, invalidate and recycle after every few calls
   --guest NAME          pooled only: one more thread, which stays in one method for the whole run,
@@ -90,6 +92,8 @@ pub struct Options {
     pub code_budget: u64,
     pub opt: u8,
     pub seed: u64,
+    /// The share of the methods that stays hot for ever.
+    pub survivors: f64,
     pub keep_all: bool,
     pub stress: bool,
     pub guest: Guest,
@@ -118,6 +122,7 @@ impl Options {
             code_budget: 4 << 20,
             opt: 0,
             seed: 1,
+            survivors: 0.0,
             keep_all: false,
             stress: false,
             guest: Guest::None,
@@ -147,6 +152,7 @@ impl Options {
                 "--seed" => options.seed = number(&flag, &value()?)?,
                 "--guest" => options.guest = guest(&value()?)?,
                 "--report" => options.report = Some(value()?.into()),
+                "--survivors" => options.survivors = share(&flag, &value()?)?,
                 "--keep-all" => options.keep_all = true,
                 "--stress" => options.stress = true,
                 "--release-at-sealing" => options.release_at_sealing = true,
@@ -171,6 +177,7 @@ impl Options {
             format!("--code-budget={}", self.code_budget),
             format!("--opt={}", self.opt),
             format!("--seed={}", self.seed),
+            format!("--survivors={}", self.survivors),
             format!("--guest={}", self.guest.name()),
             "--json".to_owned(),
             "--follow".to_owned(),
@@ -215,6 +222,13 @@ fn positive(flag: &str, text: &str) -> Result<u64, String> {
         0 => Err(format!("{flag} must not be 0")),
         n => Ok(n),
     }
+}
+
+fn share(flag: &str, text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    share
+        .filter(|share| (0.0..1.0).contains(share))
+        .ok_or(format!("{flag}: {text} is not from 0 to less than 1"))
 }
 
 fn level(text: &str) -> Result<u8, String> {

@@ -29,6 +29,7 @@ pub struct Outcome {
     pub opt: u8,
     pub seed: u64,
     pub keep_all: bool,
+    pub survivors: f64,
     pub guest: String,
     /// Of `pooled` only.
     pub code_budget: Option<u64>,
@@ -53,6 +54,10 @@ pub struct Outcome {
     pub evictions: u64,
     pub relinks: u64,
     pub invalidations: u64,
+    /// Of methods that had been compiled before, and of which nothing had changed since.
+    pub recompilations: u64,
+    pub recompilations_per_1000_visits: f64,
+    pub visits: u64,
     pub calls: u64,
     pub wrong_results: u64,
     pub maps_peak: u64,
@@ -81,6 +86,7 @@ impl Outcome {
             opt: options.opt,
             seed: options.seed,
             keep_all: options.keep_all,
+            survivors: options.survivors,
             guest: options.guest.name().to_owned(),
             code_budget: (name == "pooled" && !options.keep_all).then_some(options.code_budget),
             seconds: last.seconds,
@@ -103,6 +109,7 @@ impl Outcome {
             evictions: figures.evictions,
             relinks: figures.relinks,
             invalidations: figures.invalidations,
+            recompilations: figures.recompilations,
             maps_peak: peak(samples, |s| s.maps),
             grace_p99_ms: figures.grace_p99_us as f64 / 1e3,
             grace_max_ms: figures.grace_max_us as f64 / 1e3,
@@ -110,6 +117,17 @@ impl Outcome {
             generations_held_peak: peak(samples, |s| s.held),
             ..Self::default()
         }
+    }
+}
+
+impl Outcome {
+    /// What the workload knows.
+    pub fn count(&mut self, visits: u64, calls: u64, wrong: u64) {
+        self.visits = visits;
+        self.calls = calls;
+        self.wrong_results = wrong;
+        let rate = self.recompilations as f64 * 1e3 / visits.max(1) as f64;
+        self.recompilations_per_1000_visits = (rate * 1e3).round() / 1e3;
     }
 }
 

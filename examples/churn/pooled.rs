@@ -1,5 +1,6 @@
 //! The strategy with a cache: inkpot.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use inkpot::evict::Lru;
@@ -8,6 +9,7 @@ use inkpot::inkwell::module::Module;
 use inkpot::inkwell::values::FunctionValue;
 use inkpot::{BoxError, Cache, ContextRelease, Frontend, Guard, Handle, OptLevel, Stress, Unit};
 
+use crate::again::Again;
 use crate::emit::{self, emit};
 use crate::guest;
 use crate::options::{Guest, Options};
@@ -19,6 +21,7 @@ use crate::world::{GUEST, Key};
 /// The method language, as the cache sees it.
 struct Language {
     seed: u64,
+    again: Arc<Again>,
 }
 
 impl Frontend for Language {
@@ -33,7 +36,9 @@ impl Frontend for Language {
         if key.family == GUEST {
             return guest::emit(self.seed, key, unit);
         }
-        emit(self.seed, key, &mut InUnit(unit))
+        emit(self.seed, key, &mut InUnit(unit))?;
+        self.again.compiled(key);
+        Ok(())
     }
 }
 
@@ -62,13 +67,19 @@ impl<'ctx> emit::Target<'ctx> for InUnit<'_, '_, 'ctx> {
 
 pub struct Pooled {
     cache: Cache<Key>,
+    again: Arc<Again>,
     seed: u64,
     guest: Guest,
 }
 
 impl Pooled {
     pub fn new(options: &Options) -> Fallible<Self> {
-        let mut builder = Cache::builder(Language { seed: options.seed })
+        let again = Arc::<Again>::default();
+        let language = Language {
+            seed: options.seed,
+            again: again.clone(),
+        };
+        let mut builder = Cache::builder(language)
             .name("churn")
             .policy(Lru::new())
             .opt_level(match options.opt {
@@ -99,6 +110,7 @@ impl Pooled {
         }
         Ok(Self {
             cache: builder.build()?,
+            again,
             seed: options.seed,
             guest: options.guest,
         })
@@ -119,6 +131,7 @@ impl Strategy for Pooled {
 
     fn invalidate(&self, keys: &[Key]) {
         for key in keys {
+            self.again.changed(key.family, key.version);
             // No wait for threads that are in it already: an old method gives an old result, and
             // that is what its key asks for.
             drop(self.cache.invalidate(key));
@@ -133,6 +146,7 @@ impl Strategy for Pooled {
             + now.generations_fallow;
         Figures {
             compiles: now.compiles,
+            recompilations: self.again.count(),
             contexts: now.contexts,
             generations,
             recycled: now.generations_recycled,

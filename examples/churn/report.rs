@@ -107,9 +107,13 @@ fn introduction(page: &mut String, options: &Options, outcomes: &[Outcome]) {
     } else {
         format!("{} of code for pooled", mebibytes(options.code_budget))
     };
+    let survivors = match options.survivors {
+        0.0 => String::new(),
+        share => format!(" {} % of all methods stay hot for ever.", share * 100.0),
+    };
     writeln!(
         page,
-        "<p class=\"soft\">{} compilations at O{}, {} calling threads, seed {}, {budget}.</p>",
+        "<p class=\"soft\">{} compilations at O{}, {} calling threads, seed {}, {budget}.{survivors}</p>",
         thousands(options.methods()),
         options.opt,
         options.threads,

@@ -66,6 +66,8 @@ pub trait Caller<Site> {
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Figures {
     pub compiles: u64,
+    /// Of methods that had been compiled before, and of which nothing had changed since.
+    pub recompilations: u64,
     /// LLVM contexts alive.
     pub contexts: u64,
     /// Generations that have not been recycled.

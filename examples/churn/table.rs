@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 type Figure = (&'static str, fn(&Outcome) -> String);
 
 /// What the table and the report show.
-pub const FIGURES: [Figure; 15] = [
+pub const FIGURES: [Figure; 17] = [
     ("compilations", |o| thousands(o.methods)),
     ("seconds", |o| format!("{:.1}", o.seconds)),
     ("compilations a second", |o| {
@@ -23,6 +23,13 @@ pub const FIGURES: [Figure; 15] = [
     ("generations recycled", |o| told(o, o.generations_recycled)),
     ("evictions", |o| told(o, o.evictions)),
     ("linked again out of probation", |o| told(o, o.relinks)),
+    ("compiled again, though nothing had changed", |o| {
+        told(o, o.recompilations)
+    }),
+    ("the same for each 1,000 visits", |o| match o.died {
+        Some(_) => "not known".to_owned(),
+        None => format!("{:.1}", o.recompilations_per_1000_visits),
+    }),
     ("invalidations", |o| told(o, o.invalidations)),
     ("calls checked", |o| told(o, o.calls)),
     ("wrong results", |o| told(o, o.wrong_results)),

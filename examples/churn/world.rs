@@ -18,6 +18,8 @@ pub const CORE_METHODS: u8 = 16;
 pub const CORE: u32 = u32::MAX;
 /// The family of the methods that a guest stays in.
 pub const GUEST: u32 = u32::MAX - 1;
+/// The first of the families that survive: their types never change.
+pub const SURVIVORS: u32 = 1 << 31;
 /// Classes in a profile.
 pub const CLASSES: usize = 3;
 /// Constants in a profile.
@@ -162,15 +164,36 @@ pub struct World {
     versions: Vec<AtomicU32>,
     /// With `--keep-all` nothing changes, and families are visited one after the other for ever.
     fresh: Option<AtomicU64>,
+    /// Of the families that come to be, a change of types being the birth of one, so many survive.
+    survivors: Survivors,
+    changes: AtomicU64,
+}
+
+/// The families whose types never change, born one by one among the others.
+#[derive(Clone, Copy, Default)]
+pub struct Survivors {
+    /// Of all families that come to be: 0 to less than 1.
+    pub share: f64,
+    pub most: u32,
 }
 
 impl World {
-    pub fn new(seed: u64, families: usize, keep_all: bool) -> Self {
+    pub fn new(seed: u64, families: usize, survivors: Survivors, keep_all: bool) -> Self {
         Self {
             seed,
             versions: (0..families).map(|_| AtomicU32::new(0)).collect(),
             fresh: keep_all.then(|| AtomicU64::new(0)),
+            survivors,
+            changes: AtomicU64::new(0),
         }
+    }
+
+    /// How many families have been born that survive: from [`SURVIVORS`] on.
+    pub fn survivors(&self) -> u32 {
+        let Survivors { share, most } = self.survivors;
+        let changes = self.changes.load(Ordering::Relaxed) as f64;
+        // As a conversion saturates, this holds for any number.
+        ((changes * share / (1.0 - share)) as u32).min(most)
     }
 
     /// The next family to visit, and its version. Low numbers come oftener.
@@ -208,6 +231,7 @@ impl World {
             return None;
         }
         let family = self.pick_family(random);
+        self.changes.fetch_add(1, Ordering::Relaxed);
         Some((
             family as u32,
             self.versions[family].fetch_add(1, Ordering::AcqRel),

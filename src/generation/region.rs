@@ -275,9 +275,9 @@ impl Region {
         })
     }
 
-    /// What is linked at an address, where nothing of it is written any more.
+    /// What is linked at an address, and never written again: a part that a recipe names.
     fn bytes_at(&self, address: u64, len: u64) -> Option<&[u8]> {
-        let areas = [&self.text, &self.constants, &self.unwind];
+        let areas = [&self.text, &self.constants, &self.data, &self.unwind];
         let mut runs = areas.into_iter().flat_map(|area| &area.runs);
         let inside = |run: &&Run| {
             let end = address.checked_add(len);
@@ -285,7 +285,7 @@ impl Region {
         };
         runs.find(inside)?;
         // SAFETY: these bytes of a run are mapped and can be read for as long as the region has it. What was
-        // linked is written no more, and recipes name no other bytes.
+        // linked is written no more but for data, of which recipes name only what nothing writes.
         Some(unsafe { std::slice::from_raw_parts(address as *const u8, len as usize) })
     }
 

@@ -9,14 +9,14 @@ use object::read::elf::Rela as _;
 
 use super::super::apply::section_address;
 use super::super::blame::Failures;
-use super::super::frames::Fde;
 use super::super::object::{Object, Relocation, site};
 use super::super::sections::{Entries, Home, Section};
 use super::super::symbols::Definition;
-use super::super::x86_64::{self, Wants};
+use super::super::x86_64::{self, SLOT, Wants};
 use super::super::{Place, apply};
 use super::Recipe;
 use super::format::{self, Before, Fix, Goal, Part, Plan};
+use super::map::{Entry, Map};
 
 /// A section of constants that several functions share is taken along by each of them up to this size.
 const SMALL: u64 = 1024;
@@ -79,101 +79,14 @@ fn is_alone(object: &Object<'_>, units: &[Unit], shared: &[u32]) -> bool {
     })
 }
 
-/// The public functions of a section.
-#[derive(Clone, Copy, PartialEq)]
-enum Entry {
-    None,
-    /// All begin here.
-    One(u64),
-    Several,
-}
-
-/// What is where in the object.
-struct Map<'f> {
-    /// By section.
-    entries: Vec<Entry>,
-    /// By section: its relocations; `None` for sections that no recipe can have.
-    relocations: Vec<Option<&'f [Relocation]>>,
-    /// By section of code: the frames and the number there of each record that describes it.
-    records: Vec<Vec<(usize, usize)>>,
-}
-
-impl<'f> Map<'f> {
-    /// `None` if there is an unwind record of which nobody knows what it describes.
-    fn new(facts: &Facts<'f, '_>) -> Option<Self> {
-        let object = facts.object;
-        let count = object.sections.len();
-        let mut entries = vec![Entry::None; count];
-        for function in object.functions.iter().filter(|f| f.public) {
-            let entry = &mut entries[function.section];
-            *entry = match *entry {
-                Entry::None => Entry::One(function.start),
-                Entry::One(start) if start == function.start => *entry,
-                _ => Entry::Several,
-            };
-        }
-        let mut relocations: Vec<Option<&'f [Relocation]>> = vec![Some(&[]); count];
-        for all in &object.relocations {
-            let slot = &mut relocations[all.section];
-            // Two tables for one section are as rare as relocations that are not in order.
-            let sole = slot.is_some_and(<[_]>::is_empty);
-            let sorted = all.all.is_sorted_by_key(|one| one.r_offset(Le));
-            *slot = (sole && sorted).then_some(all.all);
-        }
-        let mut map = Self {
-            entries,
-            relocations,
-            records: vec![Vec::new(); count],
-        };
-        for (index, (section, frames)) in object.frames.iter().enumerate() {
-            for (number, fde) in frames.fdes.iter().enumerate() {
-                if let Some(code) = map.described(facts, *section, fde)? {
-                    map.records[code].push((index, number));
-                }
-            }
-        }
-        Some(map)
-    }
-
-    /// The relocations of some bytes of a section.
-    fn relocations_in(&self, section: usize, bytes: Range<u64>) -> Option<&'f [Relocation]> {
-        let all = self.relocations[section]?;
-        let from = all.partition_point(|one| one.r_offset(Le) < bytes.start);
-        let to = all.partition_point(|one| one.r_offset(Le) < bytes.end);
-        all.get(from..to)
-    }
-
-    /// The section of the code that a record describes; nothing if it is silent. The outer `None`: unknown.
-    fn described(&self, facts: &Facts<'f, '_>, section: usize, fde: &Fde) -> Option<Option<usize>> {
-        let object = facts.object;
-        let begin = object.sections[section].offset;
-        let records = facts.place.unwind.bytes.get(begin as usize..)?;
-        let address = facts.place.unwind.address.wrapping_add(begin);
-        let Some(start) = fde.start(records, address) else {
-            return Some(None);
-        };
-        let at = fde.start_at as u64;
-        let [relocation] = self.relocations_in(section, at..at + 1)? else {
-            return None;
-        };
-        let symbol = &object.symbols[relocation.r_sym(Le, false) as usize];
-        let Definition::In { section, offset } = symbol.definition else {
-            return None;
-        };
-        let code = &object.sections[section];
-        let offset = offset.wrapping_add_signed(relocation.r_addend(Le));
-        let inside = code.home == Home::Text && offset.checked_add(fde.range)? <= code.size;
-        let meant = section_address(facts.place, code)?.wrapping_add(offset);
-        (inside && meant == start).then_some(Some(section))
-    }
-}
-
 /// What is moved as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Unit {
     Section(usize),
     /// An entry of a section to merge: its first byte, and the one behind its last.
     Entry(usize, u64, u64),
+    /// The address of a type that is caught: its section, and where it is there.
+    Slot(usize, u64),
     /// The number of the frames, and of the record in them.
     Record(usize, usize),
     /// The number of the frames, and where the record begins and ends.
@@ -235,6 +148,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         let (index, bytes, cie) = match unit {
             Unit::Section(section) => (section, 0..object.sections[section].size.max(1), None),
             Unit::Entry(section, begin, end) => (section, begin..end, None),
+            Unit::Slot(section, at) => (section, at..at + SLOT, None),
             Unit::Record(frames, number) => {
                 let (section, records) = &object.frames[frames];
                 let fde = &records.fdes[number];
@@ -253,7 +167,10 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         let section = &object.sections[index];
         let number = self.plan.parts.len();
         self.plan.parts.push(Part {
-            home: section.home,
+            home: match unit {
+                Unit::Slot(..) => Home::Constants,
+                _ => section.home,
+            },
             address: section_address(self.facts.place, section)?.wrapping_add(bytes.start),
             size: bytes.end - bytes.start,
             align: alignment(section, bytes.start),
@@ -270,6 +187,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         let (section, bytes) = match unit {
             // Those that may have relocations are not divided.
             Unit::Entry(..) => return Some(()),
+            Unit::Slot(section, at) => (section, at..at + SLOT),
             Unit::Section(section) => {
                 self.follow_code(section)?;
                 (section, 0..u64::MAX)
@@ -327,8 +245,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         if !format::is_known(kind) {
             return None;
         }
-        let section = &self.facts.object.sections[section];
-        let site = site(section, relocation, 0);
+        let site = site(&self.facts.object.sections[section], relocation, 0);
         let (kind, before) = match x86_64::wants(&site) {
             // What a relocation means must not depend on the bytes around it, which change.
             Wants::Stub => (elf::R_X86_64_PLT32, Before::default()),
@@ -339,7 +256,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         if first < from {
             return None;
         }
-        let (target, addend) = self.target(relocation)?;
+        let (target, addend) = self.target(section, relocation)?;
         self.plan.fixes.push(Fix {
             part,
             offset: offset - begin,
@@ -351,8 +268,8 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         Some(offset + x86_64::width(kind)? as u64)
     }
 
-    /// What a relocation refers to, and what is to be added.
-    fn target(&mut self, relocation: &Relocation) -> Option<(Goal, i64)> {
+    /// What a relocation of a section refers to, and what is to be added.
+    fn target(&mut self, from: usize, relocation: &Relocation) -> Option<(Goal, i64)> {
         let addend = relocation.r_addend(Le);
         let object = self.facts.object;
         let index = relocation.r_sym(Le, false) as usize;
@@ -403,10 +320,35 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
                 }
                 Unit::Section(section)
             }
+            Home::Data if relocation.r_type(Le, false) == elf::R_X86_64_PC32 => {
+                let at = offset.checked_add_signed(addend)?;
+                let part = self.slot(from, section, at)?;
+                return Some((Goal::Own { part, offset: 0 }, 0));
+            }
             _ => return None,
         };
         let part = self.unit(unit)?;
         Some((Goal::Own { part, offset }, addend))
+    }
+
+    /// The part that is the slot of a type, to which an exception table refers.
+    fn slot(&mut self, table: usize, section: usize, at: u64) -> Option<usize> {
+        let object = self.facts.object;
+        if !self.map.catches_by_slots(object, table) {
+            return None;
+        }
+        let [address] = self
+            .map
+            .relocations_in(section, at..at.checked_add(SLOT)?)?
+        else {
+            return None;
+        };
+        // Types of the object's own are not copied: who has caught one compares addresses.
+        let symbol = &object.symbols[address.r_sym(Le, false) as usize];
+        let slot = address.r_offset(Le) == at
+            && address.r_type(Le, false) == elf::R_X86_64_64
+            && symbol.is_elsewhere();
+        slot.then(|| self.unit(Unit::Slot(section, at))).flatten()
     }
 
     /// The entry that an offset of a section to merge is in, if it can be taken by itself.

@@ -28,13 +28,14 @@
 //! What is only read may be copied: each of those who refer to a constant takes one along. That
 //! is for constants of some size done only if nobody shares them. None has a recipe who
 //!
-//! - refers to data that can be written, or to another public function other than through a cell,
+//! - refers to data that can be written (the slots in it that name the types which are caught are constants), or to another public function other than through a cell,
 //! - shares private code with others,
 //! - has a relocation whose meaning depends on more than its target: relative to the GOT's base, sizes, and
 //!   those of 8 and 16 bits.
 
 mod format;
 mod make;
+mod map;
 mod relink;
 
 pub(super) use make::{Facts, make};

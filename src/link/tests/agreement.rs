@@ -52,6 +52,7 @@ impl<'m> Image<'m> {
         let areas = [
             (at.text, self.0.text()),
             (at.constants, self.0.constants()),
+            (at.data, self.0.data()),
             (at.unwind, self.0.unwind()),
         ];
         areas.into_iter().find_map(|(begin, bytes)| {
@@ -140,8 +141,10 @@ impl Moved<'_> {
     fn section_of(&self, (home, address, size): (Home, u64, u64)) -> (usize, u64) {
         let sections = self.object.sections.iter().enumerate();
         let mut own = sections.filter_map(|(index, section)| {
-            let begin = address.checked_sub(area(home) + section.offset)?;
-            let inside = section.home == home && begin + size <= section.size.max(1);
+            // Slots of types are constants among data.
+            let slot = section.home == Home::Data && home == Home::Constants;
+            let begin = address.checked_sub(area(section.home)? + section.offset)?;
+            let inside = (slot || section.home == home) && begin + size <= section.size.max(1);
             inside.then_some((index, begin))
         });
         own.next().expect("a part is of a section")
@@ -197,13 +200,16 @@ impl Moved<'_> {
             Definition::Common(_) => panic!("data"),
         };
         // An address that is relative to a section means what the addend leads to.
-        let by_addend = symbol.section && relocation.r_type(Le, false) == elf::R_X86_64_64;
+        let kind = relocation.r_type(Le, false);
+        let slot = section.home == Home::Data;
+        let by_addend = symbol.section && (kind == elf::R_X86_64_64 || slot);
         let ahead = if by_addend {
             relocation.r_addend(Le) as u64
         } else {
             0
         };
-        let address = (area(section.home) + section.offset + offset).wrapping_add(ahead);
+        let begin = area(section.home).expect("it is loaded");
+        let address = (begin + section.offset + offset).wrapping_add(ahead);
         let mut parts = self.first.iter().zip(&self.now);
         let found = parts
             .clone()
@@ -216,12 +222,13 @@ impl Moved<'_> {
 }
 
 /// Where the sections of an area begin when linked from the object.
-fn area(home: Home) -> u64 {
+fn area(home: Home) -> Option<u64> {
     match home {
-        Home::Text => NEAR.text,
-        Home::Constants => NEAR.constants,
-        Home::Unwind => NEAR.unwind,
-        _ => panic!("no part is in another area"),
+        Home::Text => Some(NEAR.text),
+        Home::Constants => Some(NEAR.constants),
+        Home::Data => Some(NEAR.data),
+        Home::Unwind => Some(NEAR.unwind),
+        Home::Thread | Home::Nowhere => None,
     }
 }
 
@@ -330,6 +337,11 @@ fn moved_or_linked_there() {
             for object in exceptions::objects(model, RelocMode::PIC, level) {
                 check(&object, &mut tally);
             }
+        }
+        for (name, text) in exceptions::texts() {
+            let before = tally.recipes;
+            check(&separable(&text, level), &mut tally);
+            assert_eq!(tally.recipes - before, usize::from(name != "catches"));
         }
     }
     assert!(tally.recipes > 90, "{tally:?}");

@@ -54,7 +54,7 @@ fn recipe<'l>(linked: &'l Linked, name: &str) -> Option<&'l Recipe> {
 }
 
 /// Moves the functions of these names, and unmaps where they were.
-fn moved(linked: &Linked, memory: Executable, names: &[&str]) -> (Linked, Executable) {
+pub(super) fn moved(linked: &Linked, memory: Executable, names: &[&str]) -> (Linked, Executable) {
     let recipes = names.iter().map(|name| recipe(linked, name));
     let recipes: Vec<&Recipe> = recipes.map(|r| r.expect("it has a recipe")).collect();
     let new = Executable::new(&needs_of(&recipes).expect("laid out"));

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::evict::Policy;
 use crate::handle::Handle;
 use crate::method::{Key, MethodType};
-use crate::observe::{Statistics, Symbol};
+use crate::observe::{Occupancy, Statistics, Symbol};
 use crate::reclaim::Participant;
 
 /// A cache of compiled methods.
@@ -176,6 +176,30 @@ impl<K: Key> Cache<K> {
         }
     }
 
+    /// Moves the survivors of sparse generations together now, as far as that pays: the compile workers
+    /// do this by themselves if they [may](Builder::evacuate) when memory is short, and when they have
+    /// nothing to do. Returns how many generations were left; their memory comes back after a grace
+    /// period, or when methods without a recipe have been compiled again. May take milliseconds; on a
+    /// compile worker itself, and in a forked child, it does nothing.
+    pub fn evacuate(&self) -> u64 {
+        let core = &self.life.core;
+        match core.check_fork() {
+            Ok(()) if !on_a_worker() => core.evacuate_now(),
+            _ => 0,
+        }
+    }
+
+    /// [`Cache::evacuate`] whether it pays or not: moves everything out of sealed generations that can
+    /// be moved without being compiled again, so that nothing is between methods but what alignment
+    /// takes. Returns how many generations were left.
+    pub fn compact(&self) -> u64 {
+        let core = &self.life.core;
+        match core.check_fork() {
+            Ok(()) if !on_a_worker() => core.compact(),
+            _ => 0,
+        }
+    }
+
     /// One step of reclamation, for caches without a reclaimer's thread (with one it does no
     /// harm). True while something waits to be freed: call it again, a little later. May take
     /// milliseconds; on a thread that is pinned it does nothing, and returns true. (In a forked child
@@ -250,6 +274,17 @@ impl<K: Key> Cache<K> {
     /// know: memory as mapped, spare contexts, requests, grace periods.
     pub fn statistics(&self) -> Statistics {
         Statistics::of(&self.life.core)
+    }
+
+    /// Who lives in which generation, open and sealed, by age. Takes the cache's lock, for some
+    /// hundred nanoseconds a method: to draw a picture, or to see why memory does not come back. (In a
+    /// forked child nothing.)
+    pub fn occupancy(&self) -> Vec<Occupancy> {
+        let core = &self.life.core;
+        match core.check_fork() {
+            Ok(()) => core.ledger().occupancy(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Makes the system refuse this cache memory (or grant it again), to test how a program

@@ -33,6 +33,18 @@ pub enum Reclaimer {
     Manual,
 }
 
+/// Who goes first when memory is short, among the methods that the policy has put on probation and
+/// that nobody called since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Victims {
+    /// The coldest, wherever it is.
+    Plain,
+    /// Those whose generation gives most memory back for each method lost: the last cold ones of a
+    /// generation go before one that has hot neighbours.
+    #[default]
+    Generation,
+}
+
 /// Makes rare events frequent, to find faults: for tests. All off by default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -43,6 +55,8 @@ pub struct Stress {
     pub invalidate_every: u32,
     /// Seal the open generations after every so many look-ups; 0 is never.
     pub recycle_every: u32,
+    /// Move all methods of the oldest sealed generation after every so many look-ups; 0 is never.
+    pub move_every: u32,
     /// A [quarantine](Builder::quarantine) of 4 MiB, if no other was asked for: a late call is a
     /// crash, and not a call of something else.
     pub quarantine: bool,
@@ -55,6 +69,7 @@ impl Stress {
             evict_every: 3,
             invalidate_every: 0,
             recycle_every: 29,
+            move_every: 11,
             quarantine: true,
         }
     }
@@ -86,6 +101,10 @@ pub(crate) struct Config {
     pub(crate) release: ContextRelease,
     pub(crate) reclaimer: Reclaimer,
     pub(crate) stress: Stress,
+    pub(crate) victims: Victims,
+    pub(crate) evacuate: bool,
+    pub(crate) evacuation_work: f64,
+    pub(crate) groups: usize,
     pub(crate) polls: bool,
     pub(crate) debug_info: DebugInfo,
     pub(crate) keep_recipes: bool,
@@ -134,6 +153,10 @@ impl Default for Config {
             release: ContextRelease::WithGeneration,
             reclaimer: Reclaimer::Thread,
             stress: Stress::default(),
+            victims: Victims::default(),
+            evacuate: true,
+            evacuation_work: 4.0,
+            groups: 4,
             polls: false,
             debug_info: DebugInfo::default(),
             keep_recipes: true,
@@ -397,6 +420,43 @@ impl<K: Key> Builder<K> {
         self
     }
 
+    /// Who goes first when memory is short. Default: [`Victims::Generation`].
+    pub fn victims(mut self, victims: Victims) -> Self {
+        self.config.victims = victims;
+        self
+    }
+
+    /// Whether the survivors of sparse generations are moved together, so that these can go: a
+    /// generation lives as long as its last method, and one that is called for ever would keep the
+    /// memory of all that were compiled with it. Default: true.
+    ///
+    /// Compile workers do it, when memory is short or when they have nothing else to do. Callers notice
+    /// nothing: a method that moves has its code all the time, its canonical address and its callback
+    /// stay, and who is inside of the old code leaves it when it returns. A method is linked again at
+    /// its new place, which takes microseconds, or compiled again where that cannot be
+    /// ([`keep_recipes`](Builder::keep_recipes)).
+    pub fn evacuate(mut self, evacuate: bool) -> Self {
+        self.config.evacuate = evacuate;
+        self
+    }
+
+    /// How many bytes of code may be moved for each byte that comes back: a generation is left when
+    /// what lives in it is less than that. Without need, when workers have nothing else to do, an eighth of
+    /// it. Default: 4, so that a generation is left when a fifth of it is dead. More keeps more code
+    /// in the same memory, and moves it more often.
+    pub fn evacuation_work(mut self, bytes_per_byte: f64) -> Self {
+        self.config.evacuation_work = bytes_per_byte;
+        self
+    }
+
+    /// How many generations each worker has open at most, for methods of different
+    /// [groups](Frontend::group): more groups than that share them. Fewer are open while the budget is
+    /// small: together they take a quarter of it at most, or are one. Default: 4.
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.config.groups = groups;
+        self
+    }
+
     /// Makes rare events frequent, for tests. Default: off.
     pub fn stress(mut self, stress: Stress) -> Self {
         self.config.stress = stress;
@@ -444,6 +504,12 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.batch_limit == 0 {
         return wrong("batch_limit", "a batch has at least one method");
+    }
+    if config.groups == 0 {
+        return wrong("groups", "methods without a group are one");
+    }
+    if !(config.evacuation_work > 0.0 && config.evacuation_work <= 1e6) {
+        return wrong("evacuation_work", "0 < bytes <= 1,000,000 must hold");
     }
     if config.generation_methods == 0 {
         return wrong("generation_methods", "a generation has at least one method");

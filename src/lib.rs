@@ -95,13 +95,13 @@ pub use inkwell;
 pub use cache::{Cache, Invalidation};
 pub use code::{Quarantine, install_fault_handler};
 pub use compile::{Backend, Batch, Callee, DebugInfo, Frontend, OptLevel, Poll, Unit};
-pub use config::{Builder, ContextRelease, Reclaimer, Stress};
+pub use config::{Builder, ContextRelease, Reclaimer, Stress, Victims};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};
 pub use handle::{Handle, Keep};
 pub use lease::Lease;
 pub use method::{Entry, Key, MethodType};
-pub use observe::{Bytes, CompileTime, Stall, Statistics, Staying, Symbol};
+pub use observe::{Bytes, CompileTime, MethodIs, Occupancy, Stall, Statistics, Staying, Symbol};
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 
 /// What a panic said, if it said it in words.

@@ -164,6 +164,7 @@ impl Fault {
                 let why = match why {
                     Cause::Evicted => "evicted",
                     Cause::Invalidated => "invalidated",
+                    Cause::Moved => "moved",
                 };
                 write!(text, ", {why} at {}", Seconds(when))?;
             }

@@ -1,6 +1,7 @@
 //! What is compiled together, and the trait of what compiles it.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,12 @@ pub trait Backend<K: Key>: Send + Sync + 'static {
     fn resolve(&self, symbol: &str) -> Option<*const ()> {
         let _ = symbol;
         None
+    }
+
+    /// Methods of one group are expected to die together: see [`Frontend::group`](crate::Frontend::group).
+    fn group(&self, key: &K) -> u64 {
+        let _ = key;
+        0
     }
 }
 
@@ -315,6 +322,8 @@ pub(crate) trait ErasedBackend<K: Key>: Send + Sync {
     fn open(&self) -> Result<Context, Error>;
     fn compile(&self, context: &mut Context, batch: &mut Batch<'_, K>) -> Result<Vec<u8>, Error>;
     fn resolve(&self, symbol: &str) -> Option<*const ()>;
+    /// By whoever asks for a method. A panic is no group.
+    fn group(&self, key: &K) -> u64;
 }
 
 impl<K: Key, B: Backend<K>> ErasedBackend<K> for B {
@@ -338,5 +347,9 @@ impl<K: Key, B: Backend<K>> ErasedBackend<K> for B {
 
     fn resolve(&self, symbol: &str) -> Option<*const ()> {
         Backend::resolve(self, symbol)
+    }
+
+    fn group(&self, key: &K) -> u64 {
+        catch_unwind(AssertUnwindSafe(|| Backend::group(self, key))).unwrap_or(0)
     }
 }

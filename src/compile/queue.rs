@@ -9,8 +9,8 @@ use crate::method::{Key, Method};
 
 /// What a worker is to do next.
 pub(crate) enum Work<K: Key> {
-    /// Compile these, together.
-    Batch(Vec<Arc<Method<K>>>),
+    /// Compile these, together. All are of one group.
+    Batch(u64, Vec<Arc<Method<K>>>),
     /// Nothing came for a while.
     Idle,
     /// The cache is shutting down.
@@ -20,15 +20,40 @@ pub(crate) enum Work<K: Key> {
 /// No batch waits longer for others to come along, whatever the setting says.
 const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// First come, first served.
+/// First come, first served; and with the first those of its group.
 pub(crate) struct Queue<K: Key> {
     inner: Mutex<Inner<K>>,
     arrived: Condvar,
 }
 
 struct Inner<K: Key> {
-    waiting: VecDeque<Arc<Method<K>>>,
+    /// Each with its group.
+    waiting: VecDeque<(u64, Arc<Method<K>>)>,
     closed: bool,
+}
+
+impl<K: Key> Inner<K> {
+    /// Takes the first request, and others of its group. There is one.
+    fn take(&mut self, limit: usize) -> (u64, Vec<Arc<Method<K>>>) {
+        let group = self.waiting[0].0;
+        // Nearly always all are of one group.
+        let together = self.waiting.iter().take_while(|(g, _)| *g == group).count();
+        if together >= limit || together == self.waiting.len() {
+            let batch = self.waiting.drain(..together.min(limit));
+            return (group, batch.map(|(_, method)| method).collect());
+        }
+        let mut batch = Vec::new();
+        let mut rest = VecDeque::with_capacity(self.waiting.len());
+        for (of, method) in self.waiting.drain(..) {
+            if of == group && batch.len() < limit {
+                batch.push(method);
+            } else {
+                rest.push_back((of, method));
+            }
+        }
+        self.waiting = rest;
+        (group, batch)
+    }
 }
 
 impl<K: Key> Queue<K> {
@@ -48,12 +73,12 @@ impl<K: Key> Queue<K> {
     }
 
     /// Queues a request; false when the cache is shutting down.
-    pub(crate) fn push(&self, method: Arc<Method<K>>) -> bool {
+    pub(crate) fn push(&self, group: u64, method: Arc<Method<K>>) -> bool {
         let mut inner = self.lock();
         if inner.closed {
             return false;
         }
-        inner.waiting.push_back(method);
+        inner.waiting.push_back((group, method));
         drop(inner);
         self.arrived.notify_one();
         true
@@ -99,12 +124,11 @@ impl<K: Key> Queue<K> {
                 Work::Idle
             };
         }
-        let take = limit.min(inner.waiting.len());
-        let batch = inner.waiting.drain(..take).collect();
+        let (group, batch) = inner.take(limit);
         if !inner.waiting.is_empty() {
             self.arrived.notify_one();
         }
-        Work::Batch(batch)
+        Work::Batch(group, batch)
     }
 
     /// Requests that wait.
@@ -120,7 +144,7 @@ impl<K: Key> Queue<K> {
     pub(crate) fn close(&self) -> Vec<Arc<Method<K>>> {
         let mut inner = self.lock();
         inner.closed = true;
-        let rest = inner.waiting.drain(..).collect();
+        let rest = inner.waiting.drain(..).map(|(_, method)| method).collect();
         drop(inner);
         self.arrived.notify_all();
         rest

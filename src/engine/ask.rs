@@ -1,15 +1,15 @@
 //! Asking for a method: by a handle, and by a call of an empty cell.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 use super::core::Core;
 use super::exit;
 use super::ledger::{Cause, relink};
 use crate::compile::on_a_worker;
 use crate::error::Error;
-use crate::method::{Key, Method, POLL, Phase, ResolveContext, errno};
+use crate::method::{Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
 
 /// Compilations that may be in vain, because the method was invalidated meanwhile, before a
@@ -51,13 +51,23 @@ impl<K: Key> Core<K> {
     /// Queues the method unless it has code or is on its way.
     pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
         self.check_fork()?;
-        let mut state = method.lock();
+        let state = method.lock();
         if state.resident.is_some() || state.phase != Phase::Idle {
             return Ok(());
         }
+        self.enqueue(method, state)
+    }
+
+    /// Queues a method that is not on its way.
+    pub(super) fn enqueue(
+        &self,
+        method: &Arc<Method<K>>,
+        mut state: MutexGuard<'_, State>,
+    ) -> Result<(), Error> {
         state.phase = Phase::Queued;
         drop(state);
-        if self.queue.push(method.clone()) {
+        let group = self.backend.group(&method.key) % self.config.groups as u64;
+        if self.queue.push(group, method.clone()) {
             return Ok(());
         }
         method.lock().phase = Phase::Idle;
@@ -157,6 +167,9 @@ impl<K: Key> Core<K> {
         }
         if due(stress.recycle_every) {
             self.try_seal();
+        }
+        if due(stress.move_every) {
+            self.leave_any();
         }
         self.bell.ring();
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::ledger::{Ledger, Limits, Locked, bookkeeping_per_method};
+use super::ledger::{Choice, Ledger, Limits, Locked, bookkeeping_per_method};
+use super::open::Slots;
 use super::recycle::{Reclaim, Ticket};
 use super::{ask, exit, fork};
 use crate::code::CodeSpace;
@@ -14,7 +15,7 @@ use crate::compile::{ErasedBackend, Queue, on_a_worker};
 use crate::config::{Config, Reclaimer};
 use crate::error::{Error, MapStep};
 use crate::evict::Policy;
-use crate::generation::{Context, Open, Pool};
+use crate::generation::{Context, Pool};
 use crate::method::{CALLBACK_BYTES, Key, ResolveContext, Table};
 use crate::reclaim::{Domain, Holds};
 
@@ -28,8 +29,8 @@ pub(crate) struct Core<K: Key> {
     pub(crate) ledger: Mutex<Ledger<K>>,
     pub(crate) reclaim: Mutex<Reclaim<K>>,
     pub(crate) bell: Bell,
-    /// Each worker's open generation; and last that of methods that stay, which is anyone's.
-    pub(crate) open: Vec<Mutex<Option<Open<K>>>>,
+    /// Generations that are open.
+    pub(crate) open: Slots<K>,
     pub(crate) pool: Pool,
     pub(crate) backend: Box<dyn ErasedBackend<K>>,
     pub(crate) space: Arc<CodeSpace>,
@@ -87,16 +88,20 @@ impl<K: Key> Core<K> {
             high: config.high,
             low: config.low,
         };
+        let choice = Choice {
+            victims: config.victims,
+            work: config.evacuate.then_some(config.evacuation_work),
+        };
         let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
         let domain = Arc::new(Domain::new(Holds::new(&space)));
         let core = Arc::new(Self {
             table: Arc::new(Table::new(space.clone(), context, domain.clone())?),
             queue: Queue::new(),
-            ledger: Mutex::new(Ledger::new(limits, policy, space.clone())),
+            ledger: Mutex::new(Ledger::new(limits, choice, policy, space.clone())),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
-            open: (0..=config.workers).map(|_| Mutex::new(None)).collect(),
+            open: Slots::new(config.workers, config.groups),
             pool: Pool::new(config.workers),
             backend,
             space,
@@ -126,7 +131,13 @@ impl<K: Key> Core<K> {
 
     pub(crate) fn is_stressed(&self) -> bool {
         let stress = self.config.stress;
-        stress.evict_every != 0 || stress.invalidate_every != 0 || stress.recycle_every != 0
+        let every = [
+            stress.evict_every,
+            stress.invalidate_every,
+            stress.recycle_every,
+            stress.move_every,
+        ];
+        every.iter().any(|n| *n != 0)
     }
 
     /// Bytes that the records of all methods take, what was given out of them, and names of code.

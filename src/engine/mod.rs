@@ -18,6 +18,7 @@
 
 mod ask;
 mod core;
+mod evacuate;
 mod exit;
 mod fork;
 mod ledger;

@@ -1,8 +1,10 @@
 //! Names of what is compiled, by address.
 
+use std::ops::Range;
+
 use super::core::Core;
 use crate::code::{Found, Kind, Named};
-use crate::generation::Added;
+use crate::link::LinkedFunction;
 use crate::method::{Key, Method};
 use crate::observe::Symbol;
 
@@ -12,14 +14,12 @@ impl<K: Key> Core<K> {
     pub(super) fn name<'m>(
         &self,
         generation: u64,
-        added: &Added,
-        methods: impl Iterator<Item = (&'m Method<K>, u64)>,
+        data: &[Range<u64>],
+        methods: impl Iterator<Item = (&'m Method<K>, &'m LinkedFunction)>,
     ) {
-        let mut all: Vec<(u64, u64, String)> = Vec::new();
-        for (method, entry) in methods {
-            let function = added.functions.iter().find(|f| f.address == entry);
-            all.extend(function.map(|f| (f.address, f.size, method.short_name())));
-        }
+        let mut all: Vec<(u64, u64, String)> = methods
+            .map(|(method, function)| (function.address, function.size, method.short_name()))
+            .collect();
         all.sort_unstable_by_key(|(address, ..)| *address);
         let Some((.., first)) = all.first() else {
             return;
@@ -33,8 +33,7 @@ impl<K: Key> Core<K> {
             size: *size,
             name,
         });
-        let rest = added
-            .data
+        let rest = data
             .iter()
             .filter(|span| !span.is_empty())
             .map(|span| Named {

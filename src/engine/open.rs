@@ -7,37 +7,125 @@ use super::core::{Core, lock};
 use super::fork;
 use crate::config::ContextRelease;
 use crate::error::Error;
-use crate::generation::{Body, Open, Region};
+use crate::generation::{Body, Context, Open, Region};
 use crate::method::Key;
 
 /// Bytes of code that a generation may always map: its first slots, of text and of constants. A
 /// share of a small budget would be less, and every method would get a generation of its own.
 pub(super) const LEAST_CODE: u64 = 32 << 10;
 
+/// A place for an open generation.
+pub(super) type Slot<K> = Mutex<Option<Open<K>>>;
+
+/// Where generations are open. Of the locks one of the first kind is taken first, then that of who
+/// stays, then one of survivors.
+pub(crate) struct Slots<K: Key> {
+    /// Each worker's own, by groups.
+    of_workers: Vec<Box<[Slot<K>]>>,
+    /// Of methods that stay. Anyone's.
+    staying: Slot<K>,
+    /// Of what was moved. Anyone's.
+    survivors: Slot<K>,
+    /// As these, of what was kept then: a generation with one that is kept is not in the budget.
+    kept: Slot<K>,
+}
+
+impl<K: Key> Slots<K> {
+    pub(super) fn new(workers: usize, groups: usize) -> Self {
+        let of_worker = |_| (0..groups).map(|_| Mutex::default()).collect();
+        Self {
+            of_workers: (0..workers).map(of_worker).collect(),
+            staying: Mutex::default(),
+            survivors: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Those that are anyone's.
+    fn common(&self) -> [&Slot<K>; 3] {
+        [&self.staying, &self.survivors, &self.kept]
+    }
+
+    pub(super) fn survivors(&self, kept: bool) -> &Slot<K> {
+        if kept { &self.kept } else { &self.survivors }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Slot<K>> {
+        self.of_workers.iter().flatten().chain(self.common())
+    }
+
+    /// What is open, for the last owner.
+    pub(super) fn take(&mut self) -> Vec<Open<K>> {
+        self.all().filter_map(|slot| lock(slot).take()).collect()
+    }
+}
+
 impl<K: Key> Core<K> {
     /// The open generation of methods that stay.
-    pub(super) fn staying(&self) -> &Mutex<Option<Open<K>>> {
-        &self.open[self.config.workers]
+    pub(super) fn staying(&self) -> &Slot<K> {
+        &self.open.staying
+    }
+
+    /// A worker's open generation for methods of a group.
+    pub(super) fn slot_for(&self, worker: usize, group: u64) -> &Slot<K> {
+        let slots = &self.open.of_workers[worker];
+        &slots[(group % self.groups_open() as u64) as usize]
+    }
+
+    /// How many generations a worker may have open: what is open cannot go, so it is a small part
+    /// of the budget.
+    fn groups_open(&self) -> usize {
+        let limits = self.ledger().limits;
+        let (workers, most) = (self.config.workers as u64, self.config.groups as u64);
+        let open = limits.code_budget.min(limits.budget) / 4 / (LEAST_CODE * workers);
+        open.clamp(1, most) as usize
     }
 
     pub(super) fn open_generation(&self, staying: bool) -> Result<Open<K>, Error> {
         let context = self.context()?;
-        let bytes = context.bytes;
+        Ok(self.open_with(Some(context), staying))
+    }
+
+    /// A generation for what was compiled before: it needs no context.
+    pub(super) fn open_for_survivors(&self) -> Open<K> {
+        self.open_with(None, false)
+    }
+
+    fn open_with(&self, context: Option<Context>, staying: bool) -> Open<K> {
+        let bytes = context.as_ref().map(|c| c.bytes);
         let id = self.ledger().open(bytes);
-        let region = Region::new();
         let body = Body {
             callees: Vec::new(),
-            context: Some(context),
-            region,
+            context,
+            region: Region::new(),
         };
-        Ok(Open {
+        Open {
             id,
             body,
             methods: 0,
-            context_bytes: bytes,
+            context_bytes: bytes.unwrap_or(0),
             since: Instant::now(),
             staying,
-        })
+        }
+    }
+
+    /// Seals what is full, or old, of a worker's own and of what is anyone's.
+    pub(super) fn seal_what_is_full(&self, worker: usize) {
+        let groups = self.groups_open();
+        for (group, slot) in self.open.of_workers[worker].iter().enumerate() {
+            let mut slot = lock(slot);
+            if group < groups {
+                self.seal_if_full(&mut slot);
+            } else {
+                self.seal_slot(&mut slot);
+            }
+        }
+        // Who has one of these now looks at it itself.
+        for slot in self.open.common() {
+            if let Ok(mut slot) = slot.try_lock() {
+                self.seal_if_full(&mut slot);
+            }
+        }
     }
 
     fn is_full(&self, open: &Open<K>) -> bool {
@@ -99,14 +187,14 @@ impl<K: Key> Core<K> {
 
     /// Seals all open generations. Waits for batches that are being compiled.
     pub(crate) fn seal_all(&self) {
-        for slot in &self.open {
+        for slot in self.open.all() {
             self.seal_slot(&mut lock(slot));
         }
     }
 
     /// Seals the open generations of workers that are not compiling now.
     pub(crate) fn try_seal(&self) {
-        for slot in &self.open {
+        for slot in self.open.all() {
             if let Ok(mut slot) = slot.try_lock() {
                 self.seal_slot(&mut slot);
             }

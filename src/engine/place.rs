@@ -73,10 +73,11 @@ impl<K: Key> Core<K> {
             .collect();
         if let Some(added) = &added {
             let linked = outcomes.iter().filter_map(|outcome| {
-                let published = outcome.result.as_ref().ok()?;
-                Some((&*outcome.method, published.entry as u64))
+                let entry = outcome.result.as_ref().ok()?.entry as u64;
+                let function = added.functions.iter().find(|f| f.address == entry)?;
+                Some((&*outcome.method, function))
             });
-            self.name(open.id, added, linked);
+            self.name(open.id, &added.data, linked);
         }
         // Before any of the code can run, which may store them wherever it likes.
         if outcomes.iter().any(|o| o.result.is_ok()) {
@@ -139,6 +140,7 @@ impl<K: Key> Core<K> {
             bytes,
             compile_time,
             stays: None,
+            recipe: function.recipe.clone(),
         })
     }
 
@@ -203,6 +205,10 @@ impl<K: Key> Core<K> {
         // The context has grown already, by what the batch left in it.
         ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
         ledger.make_room(growth.code(), needed, beside);
+        drop(ledger);
+        self.evacuate_for(growth);
+        let beside = self.beside_generations();
+        let mut ledger = self.ledger();
         let limit = ledger.limits.hard_limit;
         let in_use = ledger.alive.total() + ledger.retired.total() + beside;
         let fits = in_use.saturating_add(needed) <= limit;

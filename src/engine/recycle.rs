@@ -329,10 +329,7 @@ impl<K: Key> Core<K> {
     /// Frees everything. For the last owner: no thread is pinned, none compiles.
     pub(super) fn tear_down(&mut self) {
         let mut bodies: Vec<Body<K>> = Vec::new();
-        for slot in &mut self.open {
-            let slot = slot.get_mut().unwrap_or_else(PoisonError::into_inner);
-            bodies.extend(slot.take().map(|open| open.body));
-        }
+        bodies.extend(self.open.take().into_iter().map(|open| open.body));
         let ledger = self
             .ledger
             .get_mut()

@@ -69,8 +69,8 @@ impl<K: Key> Core<K> {
         loop {
             let window = self.config.batch_window;
             let resting = match self.queue.next(self.config.batch_limit, window, idle) {
-                Work::Batch(methods) => {
-                    self.compile(worker, methods);
+                Work::Batch(group, methods) => {
+                    self.compile(worker, group, methods);
                     false
                 }
                 Work::Idle => true,
@@ -78,14 +78,11 @@ impl<K: Key> Core<K> {
             };
             // A policy of the embedder's may panic here: the next round tries again.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                self.seal_if_full(&mut lock(&self.open[worker]));
-                // Another worker that has it now looks at it itself.
-                if let Ok(mut slot) = self.staying().try_lock() {
-                    self.seal_if_full(&mut slot);
-                }
+                self.seal_what_is_full(worker);
                 if resting {
                     self.come_down();
                 }
+                self.evacuate(resting);
             }));
         }
     }
@@ -99,9 +96,9 @@ impl<K: Key> Core<K> {
     }
 
     /// Compiles requests together, and publishes what comes of each.
-    fn compile(&self, worker: usize, methods: Vec<Arc<Method<K>>>) {
+    fn compile(&self, worker: usize, group: u64, methods: Vec<Arc<Method<K>>>) {
         let begun: Vec<Begun<K>> = methods.into_iter().map(Begun::now).collect();
-        let mut slot = lock(&self.open[worker]);
+        let mut slot = lock(self.slot_for(worker, group));
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, false)));
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.

@@ -94,7 +94,6 @@ pub(crate) struct Added {
 }
 
 /// Functions that were linked in again.
-#[allow(dead_code)] // until methods are evacuated
 pub(crate) struct Taken {
     /// In the order of their recipes, without names; `None` for one that cannot be where it would come to lie.
     pub(crate) functions: Vec<Option<LinkedFunction>>,
@@ -216,7 +215,6 @@ impl Region {
     }
 
     /// Bytes by kind that [taking over](Region::take_over) functions would map, at most.
-    #[allow(dead_code)] // until methods are evacuated
     pub(crate) fn growth_for(&self, space: &CodeSpace, recipes: &[&Recipe]) -> Sizes {
         // What cannot be laid out is not taken over either.
         let needs = link::needs_of(recipes).unwrap_or_default();
@@ -256,7 +254,6 @@ impl Region {
     }
 
     /// Links functions in again that are in another region. On error the region is as it was.
-    #[allow(dead_code)] // until methods are evacuated
     pub(crate) fn take_over(
         &mut self,
         space: &CodeSpace,

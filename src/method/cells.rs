@@ -61,6 +61,14 @@ impl CellWord {
         }
     }
 
+    /// What was noted of code counts for where that is now.
+    pub(crate) fn move_calls(&self, from: usize, to: usize) {
+        // If it fails nothing was noted, or not of this code.
+        let _ = self
+            .called
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Whether the code that it has now was in use since this was last asked. What a slow thread
     /// notes of earlier code counts for nothing.
     pub(crate) fn take_calls(&self) -> bool {
@@ -208,6 +216,17 @@ impl Cells {
     /// The method's address as programs see it.
     pub(crate) fn canonical(&self, number: u32) -> usize {
         (self.space.base(Kind::Thunks) + u64::from(number) * THUNK) as usize
+    }
+
+    /// The number of the cell that an address is of, or whose canonical entry it is.
+    pub(crate) fn number_at(&self, address: u64) -> Option<u32> {
+        let end = self.lock().end;
+        let number = |base: u64, size: u64| {
+            let number = address.checked_sub(base)? / size;
+            (number < u64::from(end)).then_some(number as u32)
+        };
+        let cell = number(self.space.base(Kind::Cells), CELL);
+        cell.or_else(|| number(self.space.base(Kind::Thunks), THUNK))
     }
 
     /// What the cell holds while there is no code.

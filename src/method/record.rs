@@ -84,6 +84,11 @@ impl Resident {
             place: 0,
         }
     }
+
+    /// Whether the ledger has it on its list of those on probation.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.probation || self.relinked
+    }
 }
 
 impl<K: Key> Method<K> {
@@ -153,6 +158,14 @@ impl<K: Key> Method<K> {
     /// Sends calls to `entry` from now on. What was written there happens before.
     pub(crate) fn link(&self, entry: usize) {
         self.word().entry.store(entry, Ordering::Release);
+    }
+
+    /// Its code stands elsewhere now; `linked`: calls go there. It is in use as it was before.
+    pub(crate) fn moved(&self, from: usize, to: usize, linked: bool) {
+        if linked {
+            self.link(to);
+        }
+        self.word().move_calls(from, to);
     }
 
     /// Sends calls to the thunk from now on.

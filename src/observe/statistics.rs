@@ -26,6 +26,9 @@ pub struct Bytes {
     pub contexts: u64,
     /// Spare contexts that are kept ready, one for each compile worker.
     pub spare_contexts: u64,
+    /// What is [kept](crate::Builder::keep_recipes) so that methods can be moved without being
+    /// compiled again.
+    pub recipes: u64,
     /// Records, cells, thunks and table entries of all methods that can be mentioned, and names of
     /// code.
     pub bookkeeping: u64,
@@ -38,8 +41,8 @@ pub struct Bytes {
     pub kept: u64,
     /// The part of `kept` in generations of methods that [stay](crate::Unit::stay).
     pub staying: u64,
-    /// What the budget is held against: `text` to `contexts`, less `kept`, and `spare_contexts` and
-    /// `bookkeeping`.
+    /// What the budget is held against: `text` to `contexts`, less `kept`, and `spare_contexts`,
+    /// `recipes` and `bookkeeping`.
     pub charged: u64,
     /// How far over the budgets the cache is all told, because of what is kept, retired, or
     /// larger than a budget.
@@ -166,6 +169,12 @@ pub struct Statistics {
     pub probations: u64,
     /// Methods that came back from probation.
     pub relinks: u64,
+    /// Methods that were moved to another generation.
+    pub moves: u64,
+    /// Generations that were left, so that their memory comes back.
+    pub evacuations: u64,
+    /// Methods that were compiled again to be moved.
+    pub moved_by_compiling: u64,
     /// Methods invalidated, whether they had code or not: each counts every time, and a key that
     /// nobody has mentioned does not.
     pub invalidations: u64,
@@ -241,7 +250,7 @@ impl Statistics {
             Ok(()) => core.pool.spare(),
             Err(_) => (0, 0),
         };
-        let beside = bookkeeping + spare_contexts;
+        let beside = bookkeeping + spare_contexts + ledger.recipe_bytes;
         let counters = &ledger.counters;
         self.policy = ledger.policy_name().to_owned();
         self.methods_resident = ledger.resident.len() as u64;
@@ -264,6 +273,7 @@ impl Statistics {
             unwind: alive.sizes.unwind,
             contexts: alive.context,
             spare_contexts,
+            recipes: ledger.recipe_bytes,
             bookkeeping,
             retired: ledger.retired.total(),
             held: ledger.held.total(),
@@ -289,6 +299,9 @@ impl Statistics {
         self.evictions = counters.evictions;
         self.probations = counters.probations;
         self.relinks = counters.relinks;
+        self.moves = counters.moves;
+        self.evacuations = counters.evacuations;
+        self.moved_by_compiling = counters.recompiled;
         self.invalidations = counters.invalidations;
         self.compile_time = CompileTime {
             emit: counters.emit,

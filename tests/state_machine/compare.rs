@@ -40,6 +40,7 @@ pub fn the_end(system: &System, model: &Model) -> Result<(), String> {
     same("code", end.mapped_code_bytes, 0)?;
     same("retired", end.bytes.retired, 0)?;
     same("held", end.bytes.held, 0)?;
+    same("recipes", end.bytes.recipes, 0)?;
     let beside = end.bytes.bookkeeping + end.bytes.spare_contexts;
     same("charged", end.bytes.charged, beside as usize)?;
     same("known", end.methods_known, end.addresses_taken as usize)?;
@@ -108,7 +109,7 @@ fn living(model: &Model, now: &Statistics) -> Result<(), String> {
     let kept = span(model.kept_generations(), |g| g.size.total());
     within("kept", bytes.kept, kept)?;
     let code = bytes.text + bytes.constants + bytes.unwind;
-    let beside = bytes.bookkeeping + bytes.spare_contexts;
+    let beside = bytes.bookkeeping + bytes.spare_contexts + bytes.recipes;
     let charged = code + bytes.contexts - bytes.kept + beside;
     same("charged", bytes.charged, charged as usize)
 }

@@ -40,6 +40,7 @@ impl System {
             .budget(u64::MAX)
             .generation_methods(LIMIT)
             .generation_age(Duration::from_secs(3600))
+            .evacuate(false)
             .stress(stress)
             .build()
             .unwrap();

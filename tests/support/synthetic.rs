@@ -261,17 +261,14 @@ impl Backend<Code> for Synthetic {
 /// Writes one object.
 struct Emitter {
     object: Object<'static>,
-    text: SectionId,
     frames: Option<(SectionId, u64)>,
 }
 
 impl Emitter {
     fn new() -> Self {
-        let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
-        let text = object.add_section(Vec::new(), b".text".to_vec(), SectionKind::Text);
+        let object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
         Self {
             object,
-            text,
             frames: None,
         }
     }
@@ -289,19 +286,22 @@ impl Emitter {
         let mut body = Body::of(&code, callee.as_ref(), batch.poll());
         body.bytes
             .resize(body.bytes.len() + usize::from(code.padding), 0xcc);
-        let at = self.object.append_section_data(self.text, &body.bytes, 16);
+        // A section of its own, so that it can be moved.
+        let name = format!(".text.{i}").into_bytes();
+        let text = self.object.add_section(Vec::new(), name, SectionKind::Text);
+        self.object.append_section_data(text, &body.bytes, 16);
         for (offset, name, kind, addend) in body.relocations {
             let symbol = self.undefined(&name);
-            self.relocate(self.text, at + offset, symbol, kind, addend);
+            self.relocate(text, offset, symbol, kind, addend);
         }
         let symbol = self.object.add_symbol(Symbol {
             name: batch.symbol(i).into_bytes(),
-            value: at,
+            value: 0,
             size: body.bytes.len() as u64,
             kind: SymbolKind::Text,
             scope: SymbolScope::Linkage,
             weak: false,
-            section: SymbolSection::Section(self.text),
+            section: SymbolSection::Section(text),
             flags: SymbolFlags::None,
         });
         if code.frames {

@@ -12,7 +12,7 @@ pub(super) struct Entry {
     pub(super) begin: u64,
     pub(super) size: u64,
     pub(super) name: Box<str>,
-    /// 0, or when it was unlinked and, in the lowest bit, whether it was invalidated.
+    /// 0, or when it was unlinked and, in the lowest bits, why.
     pub(super) unlinked: AtomicU64,
 }
 

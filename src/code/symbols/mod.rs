@@ -59,6 +59,20 @@ pub(crate) enum Cause {
     /// Memory was short, or somebody asked.
     Evicted,
     Invalidated,
+    /// It has code elsewhere.
+    Moved,
+}
+
+impl Cause {
+    /// Bits of a number that tell it.
+    const BITS: u32 = 2;
+
+    /// Which one the lowest bits of a number tell.
+    fn of(number: u64) -> Self {
+        let all = [Self::Evicted, Self::Invalidated, Self::Moved];
+        let known = all.into_iter().find(|c| *c as u64 == number & 3);
+        known.unwrap_or(Self::Evicted)
+    }
 }
 
 /// Something that was linked in.
@@ -226,7 +240,7 @@ impl Symbols {
 
     /// Notes that the method whose code begins at an address has lost it.
     pub(crate) fn unlinked(&self, entry: u64, why: Cause) {
-        let when = self.now() << 1 | u64::from(why == Cause::Invalidated);
+        let when = self.now() << Cause::BITS | why as u64;
         let mut at = entry;
         let _reading = Reading::begin();
         // A function of several slots is in the list of each.
@@ -303,13 +317,13 @@ impl Symbols {
         let (stripe, list) = self.list_at(address)?;
         let entry = list.entry_at(address);
         let unlinked = entry.map_or(0, |e| e.unlinked.load(Ordering::Relaxed));
-        let why = [Cause::Evicted, Cause::Invalidated][unlinked as usize & 1];
+        let why = Cause::of(unlinked);
         let unmapped = list.unmapped.load(Ordering::Relaxed);
         Some(look(Found {
             kind: stripe.kind,
             generation: list.generation,
             symbol: entry.map(|e| (&*e.name, address - e.begin)),
-            unlinked: (unlinked != 0).then_some((why, unlinked >> 1)),
+            unlinked: (unlinked != 0).then_some((why, unlinked >> Cause::BITS)),
             unmapped: (unmapped != 0).then_some(unmapped),
         }))
     }

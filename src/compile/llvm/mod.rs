@@ -77,6 +77,18 @@ pub trait Frontend: Send + Sync + 'static {
         let _ = symbol;
         None
     }
+
+    /// A hint: methods with the same number are expected to die together, those of one class or
+    /// module, say, or all that stay in use for ever. They are compiled together, into generations of
+    /// their own as far as these are few ([`Builder::groups`](crate::Builder::groups)), so that a
+    /// generation does not outlive its time for the sake of one. Default: 0 for all.
+    ///
+    /// Called by whoever asks for the method, on its thread and whenever it is asked for: it shall be
+    /// quick, and must neither ask the cache for anything nor wait.
+    fn group(&self, key: &Self::Key) -> u64 {
+        let _ = key;
+        0
+    }
 }
 
 /// The backend of every front end.
@@ -324,5 +336,9 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
 
     fn resolve(&self, symbol: &str) -> Option<*const ()> {
         self.frontend.resolve(symbol)
+    }
+
+    fn group(&self, key: &F::Key) -> u64 {
+        self.frontend.group(key)
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::Ledger;
+use crate::evict::MethodId;
 use crate::generation::{Body, Sizes};
 use crate::method::Key;
-use crate::observe::{Staying, event};
+use crate::observe::{MethodIs, Occupancy, Staying, event};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -29,16 +30,48 @@ impl Charge {
 /// A generation that is open or sealed.
 pub(crate) struct Info<K: Key> {
     pub(crate) stage: Stage,
+    /// Everything that was published in it, and what has become of it.
+    pub(crate) members: Vec<Member>,
     /// Published and not yet dropped, those in probation included.
     pub(crate) live: usize,
+    /// Bytes of all that was ever published in it, and of what is live of that.
+    pub(super) bytes: u64,
+    pub(super) live_bytes: u64,
+    /// The part of it that cannot be moved, but has to be compiled again.
+    pub(super) fixed_bytes: u64,
+    /// Of the live ones, those on the ledger's list of probation, and their bytes.
+    pub(super) cold: usize,
+    pub(super) cold_bytes: u64,
     /// Live ones that are kept: while there are any, eviction cannot free the generation.
     pub(super) kept: usize,
     pub(crate) charge: Charge,
     /// Methods that were compiled to stay, those that have other code since too. Each counts as live
     /// and as kept for ever.
     pub(crate) staying: Vec<Staying>,
-    /// `None` while open: its worker has it.
+    /// Whether it has a context still.
+    context: bool,
+    /// Its survivors have been sent elsewhere: it waits for them to have code there.
+    pub(super) leaving: bool,
+    /// It could not be left.
+    pub(super) stuck: bool,
+    /// What it will give back when its survivors have been moved, if that pays.
+    pub(super) slack: Slack,
+    /// `None` while open, and while its survivors are being moved: its worker has it.
     pub(super) body: Option<Body<K>>,
+}
+
+/// A method's code in a generation: alive for as long as it is what the method has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Member {
+    pub(crate) id: MethodId,
+    pub(crate) entry: usize,
+}
+
+/// Bytes that moving survivors would give back: of code, and of everything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Slack {
+    pub(crate) code: u64,
+    pub(crate) total: u64,
 }
 
 /// Sealed, and without a live method: for the reclaimer.
@@ -66,12 +99,12 @@ fn subtract(sum: &mut Charge, charge: &Charge) {
 }
 
 impl<K: Key> Ledger<K> {
-    /// A generation begins.
-    pub(crate) fn open(&mut self, context: u64) -> u64 {
+    /// A generation begins; with a context of so many bytes, if it has one.
+    pub(crate) fn open(&mut self, context: Option<u64>) -> u64 {
         let id = self.counters.generations;
         self.counters.generations += 1;
         let charge = Charge {
-            context,
+            context: context.unwrap_or(0),
             ..Charge::default()
         };
         add(&mut self.alive, &charge);
@@ -79,10 +112,20 @@ impl<K: Key> Ledger<K> {
             id,
             Info {
                 stage: Stage::Open,
+                members: Vec::new(),
                 live: 0,
+                bytes: 0,
+                live_bytes: 0,
+                fixed_bytes: 0,
+                cold: 0,
+                cold_bytes: 0,
                 kept: 0,
                 charge,
                 staying: Vec::new(),
+                context: context.is_some(),
+                leaving: false,
+                stuck: false,
+                slack: Slack::default(),
                 body: None,
             },
         );
@@ -114,21 +157,37 @@ impl<K: Key> Ledger<K> {
             add(&mut self.kept, &charge);
         }
         info.charge = charge;
+        self.settle(id);
     }
 
     /// A worker gives its generation up: no more batches.
     pub(crate) fn seal(&mut self, id: u64, body: Body<K>) {
         let info = self.generations.get_mut(&id).expect("it was open");
         info.stage = Stage::Sealed;
+        info.context = body.context.is_some();
+        self.give_body(id, body);
+    }
+
+    /// The body of a sealed generation comes back to the ledger.
+    pub(crate) fn give_body(&mut self, id: u64, body: Body<K>) {
+        let info = self.generations.get_mut(&id).expect("it has no body yet");
         info.body = Some(body);
-        if info.live == 0 {
+        self.settle(id);
+        self.bury_if_dead(id);
+    }
+
+    pub(super) fn bury_if_dead(&mut self, id: u64) {
+        let info = &self.generations[&id];
+        if info.live == 0 && info.body.is_some() {
             self.bury(id);
         }
     }
 
-    pub(super) fn bury(&mut self, id: u64) {
+    fn bury(&mut self, id: u64) {
         let info = self.generations.remove(&id).expect("sealed");
-        debug_assert_eq!(info.kept, 0);
+        debug_assert_eq!((info.kept, info.live_bytes, info.cold), (0, 0, 0));
+        self.slack.code -= info.slack.code;
+        self.slack.total -= info.slack.total;
         subtract(&mut self.alive, &info.charge);
         add(&mut self.retired, &info.charge);
         let body = info.body.expect("a sealed generation has its body");
@@ -164,6 +223,7 @@ impl<K: Key> Ledger<K> {
     /// The reclaimer has freed a generation.
     pub(crate) fn recycled(&mut self, charge: &Charge) {
         subtract(&mut self.retired, charge);
+        self.cramped = false;
         self.counters.recycled += 1;
     }
 
@@ -198,6 +258,25 @@ impl<K: Key> Ledger<K> {
         }
     }
 
+    /// Who lives where, by generation.
+    pub(crate) fn occupancy(&self) -> Vec<Occupancy> {
+        let what_is = |member: &Member| match self.resident_at(member.id, member.entry) {
+            Some(resident) if resident.probation => MethodIs::Cold,
+            Some(_) => MethodIs::Hot,
+            None => MethodIs::Dead,
+        };
+        let all = self.generations.iter().map(|(id, info)| Occupancy {
+            generation: *id,
+            open: info.stage == Stage::Open,
+            code_bytes: info.charge.sizes.code(),
+            live_bytes: info.live_bytes,
+            methods: info.members.iter().map(what_is).collect(),
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable_by_key(|o| o.generation);
+        all
+    }
+
     pub(crate) fn open_generations(&self) -> u64 {
         self.generations
             .values()
@@ -207,11 +286,8 @@ impl<K: Key> Ledger<K> {
 
     /// Contexts of open, sealed and dead generations.
     pub(crate) fn contexts(&self) -> u64 {
-        let of_sealed = self
-            .generations
-            .values()
-            .filter(|i| i.body.as_ref().is_none_or(|b| b.context.is_some()));
-        (of_sealed.count()
+        let of_living = self.generations.values().filter(|i| i.context);
+        (of_living.count()
             + self
                 .dead
                 .iter()

@@ -4,8 +4,11 @@
 //! evicted), never by a call of resident code.
 
 mod generations;
+mod homes;
+mod leaving;
 mod locked;
 mod room;
+mod victims;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,23 +16,37 @@ use std::time::Duration;
 
 pub(crate) use crate::code::Cause;
 use crate::code::CodeSpace;
+use crate::config::Victims;
 use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
-use crate::method::{Key, Method, Phase, Resident};
+use crate::link::Recipe;
+use crate::method::{Key, Method, Phase, Resident, State};
 use crate::observe::{Staying, event};
 
-pub(crate) use self::generations::{Charge, Corpse};
-use self::generations::{Info, Stage};
+use self::generations::Info;
+pub(crate) use self::generations::{Charge, Corpse, Slack};
+use self::homes::Home;
+pub(crate) use self::homes::Move;
+pub(crate) use self::leaving::{Leaver, Leaving};
 use self::locked::Gone;
 pub(crate) use self::locked::Locked;
+pub(crate) use self::room::Mark;
 
 /// Bytes of memory that one method costs besides its code: its record and key, its places in the
 /// table and the policy, its cell and thunk.
 pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
     const CELL_AND_THUNK: usize = 32;
-    const TABLE_AND_LEDGER: usize = 160;
+    const TABLE_AND_LEDGER: usize = 208;
     const POLICY: usize = 80;
     (size_of::<Method<K>>() + size_of::<K>() + CELL_AND_THUNK + TABLE_AND_LEDGER + POLICY) as u64
+}
+
+/// How victims are chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    pub(crate) victims: Victims,
+    /// Bytes that evacuation may move for each byte that comes back; `None`: there is none.
+    pub(crate) work: Option<f64>,
 }
 
 /// Settings that can change while the cache runs.
@@ -52,6 +69,10 @@ pub(crate) struct Counters {
     pub(crate) evictions: u64,
     pub(crate) probations: u64,
     pub(crate) relinks: u64,
+    /// Methods moved, and the generations that were left for it.
+    pub(crate) moves: u64,
+    pub(crate) evacuations: u64,
+    pub(crate) recompiled: u64,
     pub(crate) invalidations: u64,
     pub(crate) generations: u64,
     pub(crate) recycled: u64,
@@ -81,6 +102,8 @@ pub(crate) struct Published {
     pub(crate) compile_time: Duration,
     /// Its name, if its code stays.
     pub(crate) stays: Option<String>,
+    /// How it is linked again elsewhere, if that is known.
+    pub(crate) recipe: Option<Recipe>,
 }
 
 pub(crate) struct Ledger<K: Key> {
@@ -94,7 +117,12 @@ pub(crate) struct Ledger<K: Key> {
     /// Unlinked, oldest first; those that were called meanwhile are linked again. What loses its code,
     /// or is kept, is taken out at once.
     probation: BTreeMap<u64, MethodId>,
-    costs: HashMap<MethodId, Cost>,
+    /// Chosen among them to go next; the last is the first.
+    doomed: Vec<MethodId>,
+    homes: HashMap<MethodId, Home>,
+    victims: Victims,
+    /// Bytes that may be moved for each byte that comes back; `None`: nothing is moved.
+    pub(crate) work: Option<f64>,
     /// What was let go of since the ledger was locked.
     gone: Gone<K>,
     pub(crate) dead: Vec<Corpse<K>>,
@@ -106,10 +134,22 @@ pub(crate) struct Ledger<K: Key> {
     pub(crate) alive: Charge,
     /// The part of `alive` in generations with kept methods.
     pub(crate) kept: Charge,
+    /// What moving survivors out of generations in `alive`, and not in `kept`, would give back.
+    slack: Slack,
+    /// Survivors could not be moved for want of memory: nothing is to be had from that until some comes
+    /// back.
+    pub(crate) cramped: bool,
+    /// What recipes take.
+    pub(crate) recipe_bytes: u64,
 }
 
 impl<K: Key> Ledger<K> {
-    pub(crate) fn new(limits: Limits, policy: Box<dyn Policy>, space: Arc<CodeSpace>) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        choice: Choice,
+        policy: Box<dyn Policy>,
+        space: Arc<CodeSpace>,
+    ) -> Self {
         Self {
             limits,
             counters: Counters::default(),
@@ -118,13 +158,19 @@ impl<K: Key> Ledger<K> {
             policy,
             space,
             probation: BTreeMap::new(),
-            costs: HashMap::new(),
+            doomed: Vec::new(),
+            homes: HashMap::new(),
+            victims: choice.victims,
+            work: choice.work,
             gone: Gone::default(),
             dead: Vec::new(),
             retired: Charge::default(),
             held: Charge::default(),
             alive: Charge::default(),
             kept: Charge::default(),
+            slack: Slack::default(),
+            cramped: false,
+            recipe_bytes: 0,
         }
     }
 
@@ -147,12 +193,15 @@ impl<K: Key> Ledger<K> {
             self.gone.errors.extend(state.failure.take());
             match result {
                 // Never publish twice: the first code's generation would wait for it for ever.
-                _ if state.version != version || state.resident.is_some() => {
+                _ if state.version != version || self.is_at_home(&state) => {
                     self.counters.stale += 1;
                     self.gone.errors.extend(result.err());
                 }
                 Err(error) => {
                     self.counters.failures += 1;
+                    if let Some(resident) = &state.resident {
+                        self.get_stuck(resident.generation);
+                    }
                     event!("failed", key = ?method.key, error = %error);
                     // Nobody else asks how it ended.
                     if method.is_waited_for() {
@@ -166,16 +215,27 @@ impl<K: Key> Ledger<K> {
                     bytes,
                     compile_time,
                     stays,
+                    recipe,
                 }) => {
                     self.counters.compiles += 1;
-                    state.resident = Some(Resident::new(entry, generation, stays.is_some()));
-                    method.link(entry);
+                    let resident = Resident::new(entry, generation, stays.is_some());
+                    let left = state.resident.replace(resident);
+                    if let Some(mut left) = left {
+                        method.moved(left.entry, entry, true);
+                        method.end_probation(&mut left);
+                    } else {
+                        method.link(entry);
+                    }
                     drop(state);
+                    if let Some(left) = left {
+                        self.leave(&method, &left);
+                    }
                     if let Some(name) = stays {
                         method.keep();
                         self.note_staying(generation, name, bytes);
                     }
-                    self.admit(generation, &method, Cost::new(bytes, compile_time));
+                    let cost = Cost::new(bytes, compile_time);
+                    self.admit(&method, &resident, Home { cost, recipe });
                     event!("published", key = ?method.key, generation, bytes);
                     method.notify();
                     self.gone.methods.push(method);
@@ -212,16 +272,42 @@ impl<K: Key> Ledger<K> {
         (all.cloned().collect(), bytes)
     }
 
-    fn admit(&mut self, generation: u64, method: &Arc<Method<K>>, cost: Cost) {
-        let info = self.generations.get_mut(&generation).expect("open");
-        info.live += 1;
+    /// Whether a method has code where it may stay.
+    fn is_at_home(&self, state: &State) -> bool {
+        let generation = state.resident.as_ref().map(|r| r.generation);
+        generation.is_some_and(|id| !self.generations[&id].leaving)
+    }
+
+    fn admit(&mut self, method: &Arc<Method<K>>, resident: &Resident, home: Home) {
+        let cost = home.cost;
+        self.recipe_bytes += home.recipe_bytes();
         self.resident.insert(method.id, method.clone());
-        self.costs.insert(method.id, cost);
-        if method.is_kept() {
-            self.count_kept(generation);
-        } else {
+        self.homes.insert(method.id, home);
+        self.move_in(method, resident);
+        if !method.is_kept() {
             self.policy.insert(method.id, cost);
         }
+    }
+
+    /// A method was compiled again, because its generation is being left.
+    fn leave(&mut self, method: &Arc<Method<K>>, left: &Resident) {
+        self.counters.recompiled += 1;
+        self.give_up_home(method, left);
+        let symbols = self.space.symbols();
+        symbols.unlinked(left.entry as u64, Cause::Moved);
+        self.bury_if_dead(left.generation);
+    }
+
+    /// The method has not got this code any more.
+    fn give_up_home(&mut self, method: &Arc<Method<K>>, resident: &Resident) {
+        if resident.is_listed() {
+            self.probation.remove(&resident.place);
+        }
+        self.move_out(method, resident);
+        if let Some(home) = self.homes.remove(&method.id) {
+            self.recipe_bytes -= home.recipe_bytes();
+        }
+        self.gone.methods.extend(self.resident.remove(&method.id));
     }
 
     /// The method is no victim from now on.
@@ -234,13 +320,15 @@ impl<K: Key> Ledger<K> {
             if resident.probation {
                 relink(method, resident);
             }
-            if std::mem::take(&mut resident.relinked) {
-                self.probation.remove(&resident.place);
+            let listed = *resident;
+            resident.relinked = false;
+            drop(state);
+            if listed.is_listed() {
+                self.unlist(method.id, &listed);
                 self.counters.relinks += 1;
             }
-            let generation = resident.generation;
-            drop(state);
-            self.count_kept(generation);
+            self.count_kept(listed.generation);
+            self.settle(listed.generation);
             self.policy.remove(method.id);
         }
     }
@@ -253,7 +341,8 @@ impl<K: Key> Ledger<K> {
         let generation = method.lock().resident.map(|r| r.generation);
         if let Some(generation) = generation {
             self.uncount_kept(generation);
-            self.policy.insert(method.id, self.costs[&method.id]);
+            self.settle(generation);
+            self.policy.insert(method.id, self.homes[&method.id].cost);
         }
     }
 
@@ -267,9 +356,7 @@ impl<K: Key> Ledger<K> {
         let Some(mut resident) = state.resident.take() else {
             return false;
         };
-        if resident.probation || resident.relinked {
-            self.probation.remove(&resident.place);
-        }
+        let listed = resident;
         method.end_probation(&mut resident);
         method.unlink();
         drop(state);
@@ -280,23 +367,12 @@ impl<K: Key> Ledger<K> {
             self.counters.evictions += 1;
         }
         let kept = method.is_kept();
-        if kept {
-            self.uncount_kept(resident.generation);
-        }
+        self.give_up_home(method, &listed);
         if resident.stays {
             // What it is compiled to next need not stay.
             method.unkeep();
         }
-        self.costs.remove(&method.id);
-        self.gone.methods.extend(self.resident.remove(&method.id));
-        let info = self
-            .generations
-            .get_mut(&resident.generation)
-            .expect("it has a live method");
-        info.live -= 1;
-        if info.live == 0 && info.stage == Stage::Sealed {
-            self.bury(resident.generation);
-        }
+        self.bury_if_dead(resident.generation);
         // Last, since it is an embedder's, and may panic.
         if !kept {
             self.policy.remove(method.id);

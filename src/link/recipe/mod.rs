@@ -59,14 +59,12 @@ impl Recipe {
     }
 
     /// Bytes that it takes of the heap.
-    #[allow(dead_code)] // until methods are evacuated
     pub(crate) fn heap_bytes(&self) -> u64 {
         self.0.len() as u64
     }
 
     /// The addresses outside of its own parts that the function refers to: cells, thunks, functions of the
     /// host. Each once, in ascending order.
-    #[allow(dead_code)] // until methods are evacuated
     pub(crate) fn outside(&self) -> impl Iterator<Item = u64> + '_ {
         let mut reader = Reader::new(&self.0);
         let count = reader.number();

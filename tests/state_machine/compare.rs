@@ -55,7 +55,8 @@ pub fn everything(system: &System, model: &Model) -> Result<(), String> {
     let now = system.cache.statistics();
     same("resident", now.methods_resident, model.resident.len())?;
     same("on probation", now.methods_on_probation, 0)?;
-    let open = usize::from(model.open.is_some());
+    let survivors = model.open_for_survivors.iter().flatten().count();
+    let open = usize::from(model.open.is_some()) + survivors;
     same("open", now.generations_open, open)?;
     let sealed = model.generations.len() - open;
     same("sealed", now.generations_sealed, sealed)?;
@@ -67,11 +68,14 @@ pub fn everything(system: &System, model: &Model) -> Result<(), String> {
     same("compiles", now.compiles, model.compiles as usize)?;
     same("failures", now.failures, model.failures as usize)?;
     same("evictions", now.evictions, model.evictions as usize)?;
+    same("moves", now.moves, model.moves as usize)?;
     same("hits", now.hits, model.hits as usize)?;
     same("misses", now.misses, model.misses as usize)?;
     let spare = now.bytes.spare_contexts / CONTEXT;
     // A context goes as soon as the reclaimer has seen that its generation is dead.
-    let with_context = model.generations.len() + now.generations_dead as usize;
+    let unseen = model.died.iter().rev().take(now.generations_dead as usize);
+    let there = model.generations.values().chain(unseen);
+    let with_context = there.filter(|g| !g.survivors).count();
     let contexts = with_context + spare as usize;
     same("contexts", now.contexts, contexts)?;
     let alive = system.counts.contexts.load(Ordering::SeqCst);

@@ -131,6 +131,7 @@ fn step(system: &mut System, model: &Model, transition: &Transition) {
         Transition::Unkeep(i) => drop(system.keeps.remove(i)),
         Transition::Unlease(i) => drop(system.leases.remove(i)),
         Transition::Seal => cache.seal(),
+        Transition::Compact => drop(cache.compact()),
         Transition::Maintain => {
             let waits = cache.maintain();
             let statistics = cache.statistics();

@@ -51,6 +51,8 @@ pub enum Transition {
     Keep(Code),
     Unkeep(usize),
     Seal,
+    /// Everything in sealed generations moves together.
+    Compact,
     Maintain,
     /// The reclaimer runs often, and everybody re-pins, or comes to a safepoint, in between.
     Rounds,
@@ -121,6 +123,7 @@ impl ReferenceStateMachine for Reference {
             2 => good().prop_map(Keep),
             2 => (0..MOST).prop_map(Unkeep),
             7 => Just(Seal),
+            5 => Just(Compact),
             10 => Just(Maintain),
             3 => Just(Rounds),
             1 => any::<bool>().prop_map(|room| SetBudget { room }),
@@ -149,6 +152,7 @@ impl ReferenceStateMachine for Reference {
             CallLease(_, i) | Unlease(i) => i < model.leases.len(),
             Unkeep(i) => i < model.kept.len(),
             Keep(_) => model.kept.len() < MOST,
+            Compact => !model.no_room,
             _ => true,
         }
     }
@@ -190,13 +194,14 @@ impl Model {
             Unlease(i) => {
                 self.leases.remove(i);
             }
-            Seal => self.seal(),
+            Seal => self.seal_all(),
+            Compact => self.compact(),
             Maintain => {}
             Rounds => (0..PARTICIPANTS).for_each(|p| self.refresh(p)),
             SetBudget { room } => {
                 self.no_room = !room;
                 if !room {
-                    self.seal();
+                    self.seal_all();
                 }
             }
             _ => self.act(transition),

@@ -15,6 +15,8 @@ pub struct Size {
     /// Bytes of the methods' code, and how many of them are larger than a slot.
     text: u64,
     big: u64,
+    /// Times that methods moved in: what comes together is in one piece.
+    moves: u64,
     constants: bool,
     unwind: bool,
     pub context: u64,
@@ -29,9 +31,15 @@ impl Size {
         self.unwind |= code.frames;
     }
 
+    /// Methods move in together.
+    pub fn move_in(&mut self, codes: &[Code]) {
+        codes.iter().for_each(|code| self.add(*code));
+        self.moves += 1;
+    }
+
     pub fn text(&self) -> (u64, u64) {
         let least = self.text.div_ceil(SLOT) * SLOT;
-        (least, least + self.big * SLOT)
+        (least, least + (self.big + self.moves) * SLOT)
     }
 
     pub fn constants(&self) -> u64 {
@@ -63,6 +71,8 @@ pub struct Generation {
     pub callees: BTreeSet<Key>,
     pub methods: usize,
     pub size: Size,
+    /// What is in it was compiled elsewhere: it has no context.
+    pub survivors: bool,
     /// Pins that were there when it died: as long as one is, it must not be freed.
     pub blockers: BTreeSet<u64>,
 }

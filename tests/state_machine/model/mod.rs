@@ -85,6 +85,8 @@ pub struct Model {
     /// Open and sealed ones.
     pub generations: BTreeMap<u64, Generation>,
     pub open: Option<u64>,
+    /// Open for what moves: for those that are not kept, and those that are.
+    pub open_for_survivors: [Option<u64>; 2],
     next_generation: u64,
     /// In the order of their deaths.
     pub died: Vec<Generation>,
@@ -94,6 +96,7 @@ pub struct Model {
     pub compiles: u64,
     pub failures: u64,
     pub evictions: u64,
+    pub moves: u64,
     pub hits: u64,
     pub misses: u64,
 }
@@ -184,7 +187,8 @@ impl Model {
     }
 
     fn bury_if_dead(&mut self, id: u64) {
-        if self.open == Some(id) || !self.generations[&id].live.is_empty() {
+        let mut open = self.open_for_survivors.iter().chain([&self.open]);
+        if open.any(|open| *open == Some(id)) || !self.generations[&id].live.is_empty() {
             return;
         }
         let mut generation = self.generations.remove(&id).expect("looked at above");
@@ -206,20 +210,86 @@ impl Model {
         }
     }
 
-    /// The generation that takes the next batch.
-    fn open(&mut self) -> u64 {
-        if let Some(id) = self.open {
-            return id;
+    /// Those of survivors, too.
+    fn seal_all(&mut self) {
+        self.seal();
+        for kept in [0, 1] {
+            self.seal_survivors(kept);
         }
+    }
+
+    fn seal_survivors(&mut self, kept: usize) {
+        if let Some(id) = self.open_for_survivors[kept].take() {
+            self.bury_if_dead(id);
+        }
+    }
+
+    /// Everything moves out of the generations that are sealed now.
+    fn compact(&mut self) {
+        let open: Vec<u64> = self
+            .open_for_survivors
+            .iter()
+            .chain([&self.open])
+            .flatten()
+            .copied()
+            .collect();
+        let sealed = self.generations.keys().filter(|id| !open.contains(id));
+        for id in sealed.copied().collect::<Vec<_>>() {
+            let live = std::mem::take(&mut self.generations.get_mut(&id).expect("there").live);
+            let codes = live.into_iter().map(|key| GOOD[key]);
+            let (kept, others): (Vec<Code>, Vec<Code>) =
+                codes.partition(|code| self.is_kept(*code));
+            for (kept, codes) in [(0, others), (1, kept)] {
+                self.move_to(kept, &codes);
+            }
+            self.bury_if_dead(id);
+        }
+    }
+
+    fn move_to(&mut self, kept: usize, codes: &[Code]) {
+        if codes.is_empty() {
+            return;
+        }
+        let id = self.open_for_survivors[kept].unwrap_or_else(|| {
+            let id = self.begin(0);
+            self.generations.get_mut(&id).expect("begun").survivors = true;
+            self.open_for_survivors[kept] = Some(id);
+            id
+        });
+        let generation = self.generations.get_mut(&id).expect("open");
+        generation.size.move_in(codes);
+        generation.methods += codes.len();
+        for code in codes {
+            generation.live.insert(key(*code));
+            generation.callees.extend(code.callee().map(key));
+            self.resident.insert(key(*code), id);
+        }
+        self.moves += codes.len() as u64;
+        if generation.methods >= LIMIT {
+            self.seal_survivors(kept);
+        }
+    }
+
+    /// A new generation, with a context of so many bytes.
+    fn begin(&mut self, context: u64) -> u64 {
         let id = self.next_generation;
         let mut generation = Generation {
             id,
             ..Generation::default()
         };
-        generation.size.context = CONTEXT;
+        generation.size.context = context;
         self.generations.insert(id, generation);
-        self.open = Some(id);
         self.next_generation += 1;
+        id
+    }
+
+    /// The generation that takes the next batch.
+    fn open(&mut self) -> u64 {
+        if let Some(id) = self.open {
+            return id;
+        }
+        let id = self.begin(CONTEXT);
+        self.open = Some(id);
         id
     }
 

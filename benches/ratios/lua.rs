@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::harness;
 use crate::interpreter::{self, Interpreter};
-use crate::measure::{Pair, quantile};
+use crate::measure::{self, Pair, quantile};
 
 const CLANG: &str = "clang-22";
 const LLI: &str = "lli-22";
@@ -52,7 +52,7 @@ fn compare(pair: &Pair, kind: &[&str], turns: &str, figure: fn(&Run) -> Took) {
         );
         return;
     }
-    build_example();
+    measure::build_example("run_ir");
     // The level that most programs are built at, and the default of `lli`.
     let Interpreter { bitcode, .. } = interpreter::build(CLANG, "-O2");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratios/work.lua");
@@ -85,18 +85,6 @@ fn works(tool: &str) -> bool {
     let mut probe = Command::new(tool);
     probe.arg("--version").stdout(Stdio::null());
     probe.status().is_ok_and(|status| status.success())
-}
-
-/// Cargo builds no examples for a bench.
-fn build_example() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--example", "run_ir"])
-        .arg("--manifest-path")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the example builds");
 }
 
 /// What something took, in seconds.

@@ -10,6 +10,7 @@ mod batch;
 mod call;
 mod callback;
 mod context;
+mod evacuation;
 #[path = "../../tests/run_ir/harness.rs"]
 #[allow(dead_code)] // tests use more of it
 mod harness;
@@ -31,7 +32,7 @@ mod throw;
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 14] = [
+const RATIOS: [(&str, fn()); 15] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
@@ -42,6 +43,7 @@ const RATIOS: [(&str, fn()); 14] = [
     ("polls", polls::run),
     ("scan", scan::run),
     ("context_release", context::run),
+    ("evacuation_recompiles", evacuation::run),
     ("throw_host", throw::host),
     ("throw_jitted", throw::jitted),
     ("run_first", lua::first),

@@ -1,5 +1,6 @@
 //! Taking turns, and what is made of it.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -119,4 +120,19 @@ pub fn in_a_child(what: &str) -> f64 {
     assert!(output.status.success(), "the child measuring {what} failed");
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().expect("the child prints a number")
+}
+
+/// Cargo builds no examples for a bench. Returns the path of the program.
+pub fn build_example(name: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "--example", name])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the example builds");
+    let bench = std::env::current_exe().expect("this program has a path");
+    let profile = bench.ancestors().nth(2).expect("target/PROFILE/deps/BENCH");
+    profile.join("examples").join(name)
 }

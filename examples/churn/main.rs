@@ -16,8 +16,10 @@ mod interpreter;
 mod kept;
 mod language;
 mod lljit;
+mod occupancy;
 mod options;
 mod outcome;
+mod picture;
 mod plot;
 mod pooled;
 mod prelude;
@@ -25,6 +27,7 @@ mod process;
 mod report;
 mod runtime;
 mod sampler;
+mod settings;
 mod strategy;
 mod table;
 mod world;
@@ -137,13 +140,13 @@ fn measure<S: Strategy>(options: &Options, strategy: &S) -> Fallible<Outcome> {
         bar: &bar,
     };
     let stop = || progress.stop.store(true, Ordering::Relaxed);
-    let samples = std::thread::scope(|scope| {
+    let (samples, moments) = std::thread::scope(|scope| {
         let callers: Vec<_> = (0..options.threads)
             .map(|n| scope.spawn(move || load.call_methods(n).inspect_err(|_| stop())))
             .collect();
         scope.spawn(move || load.change_types());
         let guest = scope.spawn(move || load.be_a_guest().inspect_err(|_| stop()));
-        let samples = sampler.watch(|| strategy.figures());
+        let samples = sampler.watch(strategy);
         stop();
         for caller in callers {
             caller.join().map_err(|_| "a caller panicked")??;
@@ -156,6 +159,7 @@ fn measure<S: Strategy>(options: &Options, strategy: &S) -> Fallible<Outcome> {
     let [visits, calls, wrong] =
         [&progress.visits, &progress.calls, &progress.wrong].map(|n| n.load(Ordering::Relaxed));
     outcome.count(visits, calls, wrong);
+    outcome.occupancy = moments;
     Ok(outcome)
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::settings::Settings;
+
 pub const HELP: &str = "\
 churn: recompilation without end, as a runtime with unstable types does it
 
@@ -20,6 +22,12 @@ Usage: churn [FLAGS]
   --seed N              the same methods and arguments for the same seed [1]
   --survivors SHARE     so many of the methods, 0 to less than 1, stay hot for ever: born among the
                         others, up to half of what fits into the code budget [0]
+  --evacuate on|off     pooled only: move the survivors of sparse generations together [on]
+  --work N              bytes that may be moved for each byte that comes back [the cache's default]
+  --victims NAME        pooled only: evict the coldest methods (plain), or those whose generation
+                        gives most memory back for each method lost (generation) [generation]
+  --groups on|off       pooled only: the front end tells what stays apart from what changes [off]
+  --policy lru|sieve    pooled only: who is cold [lru]
   --keep-all            nothing changes and nothing is evicted: how many methods can live at once
   --stress              pooled only: evict, invalidate and recycle after every few calls
   --guest NAME          pooled only: one more thread, which stays in one method for the whole run,
@@ -94,6 +102,7 @@ pub struct Options {
     pub seed: u64,
     /// The share of the methods that stays hot for ever.
     pub survivors: f64,
+    pub settings: Settings,
     pub keep_all: bool,
     pub stress: bool,
     pub guest: Guest,
@@ -123,6 +132,7 @@ impl Options {
             opt: 0,
             seed: 1,
             survivors: 0.0,
+            settings: Settings::default(),
             keep_all: false,
             stress: false,
             guest: Guest::None,
@@ -159,6 +169,7 @@ impl Options {
                 "--json" => options.json = true,
                 "--follow" => options.follow = true,
                 "--help" | "-h" => options.help = true,
+                _ if options.settings.take(&flag, value)? => {}
                 _ => return Err(format!("unknown flag {flag}")),
             }
             if given.is_some() {
@@ -187,6 +198,7 @@ impl Options {
             (self.stress, "--stress"),
             (self.release_at_sealing, "--release-at-sealing"),
         ];
+        flags.extend(self.settings.flags());
         flags.extend(
             switches
                 .iter()

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::occupancy::Moment;
 use crate::options::Options;
+use crate::settings::Settings;
 use crate::strategy::Figures;
 
 /// The run at one moment.
@@ -16,6 +18,7 @@ pub struct Sample {
     pub generations: u64,
     pub maps: u64,
     pub held: u64,
+    pub recipes: u64,
     pub grace_oldest_us: u64,
 }
 
@@ -31,6 +34,7 @@ pub struct Outcome {
     pub keep_all: bool,
     pub survivors: f64,
     pub guest: String,
+    pub settings: Settings,
     /// Of `pooled` only.
     pub code_budget: Option<u64>,
     pub seconds: f64,
@@ -57,6 +61,13 @@ pub struct Outcome {
     /// Of methods that had been compiled before, and of which nothing had changed since.
     pub recompilations: u64,
     pub recompilations_per_1000_visits: f64,
+    /// Methods that were moved to another generation, and generations that were left.
+    pub moves: u64,
+    pub evacuations: u64,
+    /// Moves that were compilations.
+    pub moved_by_compiling: u64,
+    /// What is kept to move methods.
+    pub recipe_bytes_peak: u64,
     pub visits: u64,
     pub calls: u64,
     pub wrong_results: u64,
@@ -68,6 +79,8 @@ pub struct Outcome {
     /// The longest that any was seen to wait, recycled in the end or not.
     pub grace_oldest_ms_peak: f64,
     pub generations_held_peak: u64,
+    /// The generations at a few moments.
+    pub occupancy: Vec<Moment>,
     /// How the run ended, if not as it should.
     pub died: Option<String>,
 }
@@ -87,6 +100,7 @@ impl Outcome {
             seed: options.seed,
             keep_all: options.keep_all,
             survivors: options.survivors,
+            settings: options.settings,
             guest: options.guest.name().to_owned(),
             code_budget: (name == "pooled" && !options.keep_all).then_some(options.code_budget),
             seconds: last.seconds,
@@ -110,6 +124,10 @@ impl Outcome {
             relinks: figures.relinks,
             invalidations: figures.invalidations,
             recompilations: figures.recompilations,
+            moves: figures.moves,
+            evacuations: figures.evacuations,
+            moved_by_compiling: figures.moved_by_compiling,
+            recipe_bytes_peak: peak(samples, |s| s.recipes),
             maps_peak: peak(samples, |s| s.maps),
             grace_p99_ms: figures.grace_p99_us as f64 / 1e3,
             grace_max_ms: figures.grace_max_us as f64 / 1e3,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use inkpot::evict::Lru;
+use inkpot::evict::{Lru, Sieve};
 use inkpot::inkwell::context::Context;
 use inkpot::inkwell::module::Module;
 use inkpot::inkwell::values::FunctionValue;
-use inkpot::{BoxError, Cache, ContextRelease, Frontend, Guard, Handle, OptLevel, Stress, Unit};
+use inkpot::{
+    BoxError, Cache, ContextRelease, Frontend, Guard, Handle, Occupancy, OptLevel, Stress, Unit,
+};
 
 use crate::again::Again;
 use crate::emit::{self, emit};
@@ -15,12 +17,14 @@ use crate::guest;
 use crate::options::{Guest, Options};
 use crate::prelude;
 use crate::runtime::{MethodFn, Thread, Value, functions};
+use crate::settings::{Policy, Victims};
 use crate::strategy::{Body, Caller, Fallible, Figures, Strategy};
 use crate::world::{GUEST, Key};
 
 /// The method language, as the cache sees it.
 struct Language {
     seed: u64,
+    groups: bool,
     again: Arc<Again>,
 }
 
@@ -39,6 +43,10 @@ impl Frontend for Language {
         emit(self.seed, key, &mut InUnit(unit))?;
         self.again.compiled(key);
         Ok(())
+    }
+
+    fn group(&self, key: &Key) -> u64 {
+        u64::from(self.groups && key.stays())
     }
 }
 
@@ -75,19 +83,32 @@ pub struct Pooled {
 impl Pooled {
     pub fn new(options: &Options) -> Fallible<Self> {
         let again = Arc::<Again>::default();
+        let settings = options.settings;
         let language = Language {
             seed: options.seed,
+            groups: settings.groups,
             again: again.clone(),
         };
         let mut builder = Cache::builder(language)
             .name("churn")
-            .policy(Lru::new())
+            .evacuate(settings.evacuate)
+            .victims(match settings.victims {
+                Victims::Plain => inkpot::Victims::Plain,
+                Victims::Generation => inkpot::Victims::Generation,
+            })
             .opt_level(match options.opt {
                 0 => OptLevel::O0,
                 1 => OptLevel::O1,
                 2 => OptLevel::O2,
                 _ => OptLevel::O3,
             });
+        builder = match settings.policy {
+            Policy::Lru => builder.policy(Lru::new()),
+            Policy::Sieve => builder.policy(Sieve::new()),
+        };
+        if let Some(work) = settings.work {
+            builder = builder.evacuation_work(work);
+        }
         // The code budget is what limits this workload; with `--keep-all` nothing does.
         builder = builder.budget(u64::MAX);
         builder = builder.code_budget(if options.keep_all {
@@ -147,6 +168,10 @@ impl Strategy for Pooled {
         Figures {
             compiles: now.compiles,
             recompilations: self.again.count(),
+            moves: now.moves,
+            evacuations: now.evacuations,
+            moved_by_compiling: now.moved_by_compiling,
+            recipes: now.bytes.recipes,
             contexts: now.contexts,
             generations,
             recycled: now.generations_recycled,
@@ -159,6 +184,10 @@ impl Strategy for Pooled {
             grace_oldest_us: now.grace_oldest.as_micros() as u64,
             held: now.generations_held,
         }
+    }
+
+    fn occupancy(&self) -> Vec<Occupancy> {
+        self.cache.occupancy()
     }
 
     fn enter(&self, name: &str, body: &mut Body<'_, Self::Site>) -> Fallible<()> {

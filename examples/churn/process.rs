@@ -61,9 +61,14 @@ impl Process {
         if surely || start >= self.not_before {
             Self::read(&mut self.maps, &mut self.text)?;
             self.last = Mappings::default();
+            // The list comes a page at a time, and what has been merged meanwhile comes again.
+            let mut seen = 0;
             for line in self.text.lines() {
                 self.last.lines += 1;
-                self.last.code_kib += code_bytes(line).unwrap_or(0) / 1024;
+                if let Some((from, to)) = code(line) {
+                    self.last.code_kib += to.saturating_sub(from.max(seen)) / 1024;
+                    seen = seen.max(to);
+                }
             }
             let end = Instant::now();
             self.not_before = end + (end - start) * 20;
@@ -72,13 +77,13 @@ impl Process {
     }
 }
 
-/// The size of a mapping if it is executable and not a file's.
-fn code_bytes(line: &str) -> Option<u64> {
+/// Where a mapping is, if it is executable and not a file's.
+fn code(line: &str) -> Option<(u64, u64)> {
     let mut words = line.split_ascii_whitespace();
     let (from, to) = words.next()?.split_once('-')?;
     let executable = words.next()?.contains('x');
     let name = words.nth(3).unwrap_or("");
     let jitted = name.is_empty() || name.starts_with("/memfd:");
-    let size = u64::from_str_radix(to, 16).ok()? - u64::from_str_radix(from, 16).ok()?;
-    (executable && jitted).then_some(size)
+    let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).ok());
+    (executable && jitted).then_some((from?, to?))
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::options::Options;
+use crate::options::{Options, Which};
 use crate::outcome::Outcome;
+use crate::picture;
 use crate::plot::{Plot, Series};
 use crate::table::{FIGURES, mebibytes, thousands};
 
@@ -89,6 +90,9 @@ pub fn page(options: &Options, outcomes: &[Outcome]) -> String {
         figure(&mut page, view, outcomes);
     }
     page.push_str("</div>\n");
+    for outcome in outcomes {
+        picture::figure(&mut page, &outcome.occupancy);
+    }
     table(&mut page, outcomes);
     page.push_str("</main>\n</body>\n</html>\n");
     page
@@ -111,9 +115,14 @@ fn introduction(page: &mut String, options: &Options, outcomes: &[Outcome]) {
         0.0 => String::new(),
         share => format!(" {} % of all methods stay hot for ever.", share * 100.0),
     };
+    let settings = match options.which {
+        Which::Pooled | Which::All => format!(" {}", options.settings.sentence()),
+        _ => String::new(),
+    };
     writeln!(
         page,
-        "<p class=\"soft\">{} compilations at O{}, {} calling threads, seed {}, {budget}.{survivors}</p>",
+        "<p class=\"soft\">{} compilations at O{}, {} calling threads, seed {}, {budget}.{survivors}\
+         {settings}</p>",
         thousands(options.methods()),
         options.opt,
         options.threads,

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use crate::drive::Progress;
+use crate::occupancy::{MOMENTS, Moment, Moments};
 use crate::outcome::Sample;
 use crate::process::Process;
-use crate::strategy::{Fallible, Figures};
+use crate::strategy::{Fallible, Figures, Strategy};
 
 /// Samples in a run, about.
 const SAMPLES: u64 = 1200;
@@ -27,15 +28,17 @@ pub struct Sampler<'a> {
 
 impl Sampler<'_> {
     /// Watches until enough has been compiled or the threads have stopped.
-    pub fn watch(&self, figures: impl Fn() -> Figures) -> Fallible<Vec<Sample>> {
+    pub fn watch<S: Strategy>(&self, strategy: &S) -> Fallible<(Vec<Sample>, Vec<Moment>)> {
         let mut samples = room();
+        let mut moments = Moments::new();
+        let mut next_moment = self.methods.div_ceil(MOMENTS);
         let mut process = Process::open()?;
         let start = Instant::now();
         let mut moved = start;
         let mut next = 0;
         let mut last_compiles = 0;
         loop {
-            let now = figures();
+            let now = strategy.figures();
             let ended = now.compiles >= self.methods || self.progress.stop.load(Ordering::Relaxed);
             if now.compiles > last_compiles {
                 (last_compiles, moved) = (now.compiles, Instant::now());
@@ -51,8 +54,13 @@ impl Sampler<'_> {
                 next = now.compiles + (self.methods / SAMPLES).max(1);
                 self.show(&sample)?;
             }
+            if now.compiles >= next_moment || ended {
+                moments.take(now.compiles, &strategy.occupancy());
+                let number = now.compiles * MOMENTS / self.methods + 1;
+                next_moment = (number * self.methods).div_ceil(MOMENTS);
+            }
             if ended {
-                return Ok(samples);
+                return Ok((samples, moments.finish()));
             }
             std::thread::sleep(POLL);
         }
@@ -95,6 +103,7 @@ fn sample(now: Figures, seconds: f64, process: &mut Process, last: bool) -> Fall
         generations: now.generations,
         maps: maps.lines,
         held: now.held,
+        recipes: now.recipes,
         grace_oldest_us: now.grace_oldest_us,
     })
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
 
+use inkpot::Occupancy;
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::{Thread, Value};
@@ -24,6 +25,11 @@ pub trait Strategy: Sync {
     fn invalidate(&self, keys: &[Key]);
 
     fn figures(&self) -> Figures;
+
+    /// Who lives in which generation, where there are some.
+    fn occupancy(&self) -> Vec<Occupancy> {
+        Vec::new()
+    }
 
     /// Registers the current thread as one that calls methods, and runs `body` on it.
     fn enter(&self, name: &str, body: &mut Body<'_, Self::Site>) -> Fallible<()>;
@@ -68,6 +74,13 @@ pub struct Figures {
     pub compiles: u64,
     /// Of methods that had been compiled before, and of which nothing had changed since.
     pub recompilations: u64,
+    /// Methods that were moved to another generation, and generations that were left.
+    pub moves: u64,
+    pub evacuations: u64,
+    /// Moves that were compilations.
+    pub moved_by_compiling: u64,
+    /// Bytes of what is kept to move methods.
+    pub recipes: u64,
     /// LLVM contexts alive.
     pub contexts: u64,
     /// Generations that have not been recycled.

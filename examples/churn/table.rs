@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 type Figure = (&'static str, fn(&Outcome) -> String);
 
 /// What the table and the report show.
-pub const FIGURES: [Figure; 17] = [
+pub const FIGURES: [Figure; 20] = [
     ("compilations", |o| thousands(o.methods)),
     ("seconds", |o| format!("{:.1}", o.seconds)),
     ("compilations a second", |o| {
@@ -29,6 +29,11 @@ pub const FIGURES: [Figure; 17] = [
     ("the same for each 1,000 visits", |o| match o.died {
         Some(_) => "not known".to_owned(),
         None => format!("{:.1}", o.recompilations_per_1000_visits),
+    }),
+    ("methods moved", |o| told(o, o.moves)),
+    ("generations evacuated", |o| told(o, o.evacuations)),
+    ("kept to move methods, peak", |o| {
+        mebibytes(o.recipe_bytes_peak)
     }),
     ("invalidations", |o| told(o, o.invalidations)),
     ("calls checked", |o| told(o, o.calls)),

@@ -44,6 +44,11 @@ impl Key {
         )
         .next()
     }
+
+    /// Whether it is needed for ever: a core leaf, or of a family that survives.
+    pub fn stays(&self) -> bool {
+        self.family >= SURVIVORS
+    }
 }
 
 /// SplitMix64: the workload must be the same for a seed on every machine.

@@ -1,7 +1,6 @@
 //! The public face of a cache.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::compile::{Backend, ErasedBackend, Frontend, on_a_worker};
 use crate::config::{Builder, Config};
@@ -9,6 +8,7 @@ use crate::engine::{Cause, Life};
 use crate::error::Error;
 use crate::evict::Policy;
 use crate::handle::Handle;
+use crate::invalidate::Invalidation;
 use crate::method::{Key, MethodType};
 use crate::observe::{Occupancy, Statistics, Symbol};
 use crate::reclaim::Participant;
@@ -92,7 +92,7 @@ impl<K: Key> Cache<K> {
     /// When this returns no call *loads* the old code any more. A call that had loaded it before
     /// may still start, and frames in it run to their end; who must know that none does waits on
     /// the returned token.
-    pub fn invalidate(&self, key: &K) -> Invalidation<K> {
+    pub fn invalidate(&self, key: &K) -> Invalidation {
         let core = &self.life.core;
         if core.check_fork().is_ok()
             && let Some(method) = core.table.find(key)
@@ -100,14 +100,12 @@ impl<K: Key> Cache<K> {
             core.ledger().drop_code(&method, Cause::Invalidated);
             core.ring_if_dead();
         }
-        Invalidation {
-            life: self.life.clone(),
-        }
+        Invalidation::of([core.relying.clone()])
     }
 
     /// [`Cache::invalidate`] for every key for which `stale` returns true. It is asked for all
     /// keys that are known when this is called, and holds no lock while it is.
-    pub fn invalidate_if(&self, mut stale: impl FnMut(&K) -> bool) -> Invalidation<K> {
+    pub fn invalidate_if(&self, mut stale: impl FnMut(&K) -> bool) -> Invalidation {
         let core = &self.life.core;
         if core.check_fork().is_ok() {
             for method in core.table.all() {
@@ -117,13 +115,11 @@ impl<K: Key> Cache<K> {
             }
             core.ring_if_dead();
         }
-        Invalidation {
-            life: self.life.clone(),
-        }
+        Invalidation::of([core.relying.clone()])
     }
 
     /// [`Cache::invalidate`] for all keys.
-    pub fn invalidate_all(&self) -> Invalidation<K> {
+    pub fn invalidate_all(&self) -> Invalidation {
         self.invalidate_if(|_| true)
     }
 
@@ -300,31 +296,5 @@ impl<K: Key> std::fmt::Debug for Cache<K> {
         f.debug_struct("Cache")
             .field("name", &self.life.core.config.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// That something was invalidated. Dropping it waits for nothing.
-#[must_use = "what was loaded before may still start: `wait` for that to be over, or drop this"]
-pub struct Invalidation<K: Key> {
-    life: Arc<Life<K>>,
-}
-
-impl<K: Key> Invalidation<K> {
-    /// Waits until every participant has, since then, been seen unpinned or has re-pinned: from
-    /// then on no thread starts, or is inside, the code that was invalidated (unless it stayed
-    /// inside of code since, over a safepoint or a `blocking`: old code that its stack has addresses
-    /// of may still run).
-    ///
-    /// # Errors
-    /// [`Error::Pinned`] if the calling thread is pinned itself, [`Error::WouldDeadlock`] on a
-    /// compile worker, [`Error::Forked`], [`Error::ShuttingDown`].
-    pub fn wait(self) -> Result<(), Error> {
-        self.life.core.wait_for_grace(None)
-    }
-
-    /// [`Invalidation::wait`], for so long at most; then [`Error::Stalled`] names the participant
-    /// that has been pinned longest.
-    pub fn wait_for(self, patience: Duration) -> Result<(), Error> {
-        self.life.core.wait_for_grace(Some(patience))
     }
 }

@@ -60,6 +60,7 @@
 //! | `engine` | asking, compile workers, the ledger of who is where, recycling, fork and exit |
 //! | `compile` | from requests to object bytes; LLVM is known here only |
 //! | `generation` | contexts, and the regions that hold a generation's code |
+//! | `invalidate` | what code relies on, and how it falls |
 //! | `method` | keys, cells, thunks, entries |
 //! | `link` | from object bytes and a place to linked code |
 //! | `reclaim` | participants, guards, grace periods |
@@ -83,6 +84,7 @@ mod error;
 pub mod evict;
 mod generation;
 mod handle;
+mod invalidate;
 mod lease;
 mod link;
 mod loaded;
@@ -92,13 +94,14 @@ mod reclaim;
 
 pub use inkwell;
 
-pub use cache::{Cache, Invalidation};
+pub use cache::Cache;
 pub use code::{Quarantine, install_fault_handler};
 pub use compile::{Backend, Batch, Callee, DebugInfo, Frontend, OptLevel, Poll, Unit};
 pub use config::{Builder, ContextRelease, Reclaimer, Stress, Victims};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};
 pub use handle::{Handle, Keep};
+pub use invalidate::{Assumed, Assumption, Invalidation};
 pub use lease::Lease;
 pub use method::{Entry, Key, MethodType};
 pub use observe::{Bytes, CompileTime, MethodIs, Occupancy, Stall, Statistics, Staying, Symbol};

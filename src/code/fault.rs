@@ -165,6 +165,7 @@ impl Fault {
                     Cause::Evicted => "evicted",
                     Cause::Invalidated => "invalidated",
                     Cause::Moved => "moved",
+                    Cause::Assumption => "invalidated by an assumption",
                 };
                 write!(text, ", {why} at {}", Seconds(when))?;
             }

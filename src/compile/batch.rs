@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::llvm::DebugInfo;
 use crate::error::Error;
 use crate::generation::Context;
+use crate::invalidate::{Assumed, Assumption, Bond, Relying};
 use crate::method::{Key, Method, Table};
 
 /// Turns keys into object bytes. Implemented for LLVM by every [`Frontend`](crate::Frontend);
@@ -96,6 +97,10 @@ pub struct Batch<'b, K: Key> {
     pub(crate) callees: Vec<Arc<Method<K>>>,
     /// Of which the code takes the canonical address: if it is linked, they stay for good.
     pub(crate) addressed: Vec<Arc<Method<K>>>,
+    /// What each method relies on.
+    pub(crate) assumed: Vec<Vec<Bond>>,
+    /// The cache, as assumptions list it.
+    relying: &'b Weak<dyn Relying>,
     pub(crate) table: &'b Arc<Table<K>>,
     pub(crate) polls: bool,
     /// Whether each method may be moved without the others, and so should have sections of its own.
@@ -123,6 +128,7 @@ impl<'b, K: Key> Batch<'b, K> {
     pub(crate) fn new(
         methods: &'b [Arc<Method<K>>],
         table: &'b Arc<Table<K>>,
+        relying: &'b Weak<dyn Relying>,
         staying: bool,
         polls: bool,
     ) -> Self {
@@ -137,6 +143,8 @@ impl<'b, K: Key> Batch<'b, K> {
             staying,
             callees: Vec::new(),
             addressed: Vec::new(),
+            assumed: vec![Vec::new(); methods.len()],
+            relying,
             table,
             made: 0,
             context_bytes: 0,
@@ -208,6 +216,17 @@ impl<'b, K: Key> Batch<'b, K> {
     /// Whether method `i` has no part in the object: it has failed, or stays while others do not.
     pub fn has_failed(&self, i: usize) -> bool {
         self.failed[i].is_some() || self.apart[i]
+    }
+
+    /// Method `i` relies on an assumption, as it is now: it is unlinked when that falls, and not published
+    /// if it falls before. To be called before what the assumption is about is looked at.
+    ///
+    /// What is returned is for code that is to notice it from inside. Some 100 ns, and as much again
+    /// when the method is published.
+    pub fn assume(&mut self, i: usize, assumption: &Assumption) -> Assumed {
+        let (bond, assumed) = assumption.bind(self.relying);
+        self.assumed[i].push(bond);
+        assumed
     }
 
     /// Says that method `i` must stay, once compiled, for as long as the cache: addresses inside of its

@@ -1,12 +1,12 @@
 //! What all handles, participants and threads of one cache share.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::ledger::{Choice, Ledger, Limits, Locked, bookkeeping_per_method};
+use super::ledger::{Bonds, Choice, Ledger, Limits, Locked, bookkeeping_per_method};
 use super::open::Slots;
 use super::recycle::{Reclaim, Ticket};
 use super::{ask, exit, fork};
@@ -16,6 +16,7 @@ use crate::config::{Config, Reclaimer};
 use crate::error::{Error, MapStep};
 use crate::evict::Policy;
 use crate::generation::{Context, Pool};
+use crate::invalidate::Relying;
 use crate::method::{CALLBACK_BYTES, Key, ResolveContext, Table};
 use crate::reclaim::{Domain, Holds};
 
@@ -41,6 +42,10 @@ pub(crate) struct Core<K: Key> {
     pub(crate) released_contexts: Mutex<Vec<Context>>,
     /// Waits for a grace period that the reclaimer has not seen yet.
     pub(crate) tickets: Mutex<Vec<Arc<Ticket>>>,
+    /// What bonds with assumptions take.
+    bonds_bytes: Arc<AtomicU64>,
+    /// As assumptions list it.
+    pub(crate) relying: Weak<dyn Relying>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,10 +100,13 @@ impl<K: Key> Core<K> {
         let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
         let domain = Arc::new(Domain::new(Holds::new(&space)));
-        let core = Arc::new(Self {
-            table: Arc::new(Table::new(space.clone(), context, domain.clone())?),
+        let table = Arc::new(Table::new(space.clone(), context, domain.clone())?);
+        let bonds_bytes = Arc::<AtomicU64>::default();
+        let bonds = Bonds::new(bonds_bytes.clone());
+        let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
+            table,
             queue: Queue::new(),
-            ledger: Mutex::new(Ledger::new(limits, choice, policy, space.clone())),
+            ledger: Mutex::new(Ledger::new(limits, choice, policy, space.clone(), bonds)),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
             open: Slots::new(config.workers, config.groups),
@@ -109,6 +117,8 @@ impl<K: Key> Core<K> {
             look_ups: AtomicU32::new(0),
             released_contexts: Mutex::default(),
             tickets: Mutex::default(),
+            bonds_bytes,
+            relying: core.clone(),
             domain,
             config,
         });
@@ -140,11 +150,13 @@ impl<K: Key> Core<K> {
         every.iter().any(|n| *n != 0)
     }
 
-    /// Bytes that the records of all methods take, what was given out of them, and names of code.
+    /// Bytes that the records of all methods take, what was given out of them, names of code, and bonds
+    /// with assumptions.
     pub(crate) fn bookkeeping(&self) -> u64 {
         self.table.len() as u64 * bookkeeping_per_method::<K>()
             + self.table.callbacks() as u64 * CALLBACK_BYTES
             + self.space.symbols().bytes()
+            + self.bonds_bytes.load(Ordering::Relaxed)
     }
 
     /// What the budget is charged besides generations: records, and contexts that are kept ready.

@@ -225,6 +225,10 @@ impl<K: Key> Core<K> {
         }
         let mut ledger = self.ledger();
         ledger.charge(open.id, mapped, open.context_bytes);
+        // Those of methods that have gone meanwhile are not there, and these are not moved.
+        let relied_on = moves.iter().flat_map(|m| ledger.bonds.of(m.method.id));
+        open.body.assumptions.extend(relied_on.cloned());
+        crate::invalidate::sort(&mut open.body.assumptions);
         ledger.publish_moves(leaving.id, open.id, moves);
         Ok(failed)
     }

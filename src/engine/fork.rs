@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGu
 
 use super::core::{Core, lock};
 use super::exit;
+use crate::invalidate::hold_for_fork;
 use crate::method::{ASKED_BY_RECLAIMER, Key};
 
 /// Shared while linking and recycling, exclusive while the process forks.
@@ -65,13 +66,18 @@ impl<K: Key> Forks for Core<K> {
 
 static CACHES: Mutex<Vec<Weak<dyn Forks>>> = Mutex::new(Vec::new());
 
-/// Makes the handlers know a cache.
-pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
+/// From now on forks are handled.
+pub(crate) fn handle() {
     static HANDLERS: Once = Once::new();
     // SAFETY: the handlers are functions of this crate, and go with it if it is unloaded.
     HANDLERS.call_once(|| unsafe {
         libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
     });
+}
+
+/// Makes the handlers know a cache.
+pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
+    handle();
     let weak: Weak<Core<K>> = Arc::downgrade(core);
     let mut caches = lock(&CACHES);
     caches.retain(|cache| cache.strong_count() > 0);
@@ -81,6 +87,7 @@ pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
 /// What `prepare` took, for `parent` and `child` to give back.
 struct Held {
     // In the order in which they must be given back: guards of a cache before the cache.
+    assumptions: RwLockWriteGuard<'static, ()>,
     guards: Vec<Box<dyn Guards>>,
     caches: Vec<Arc<dyn Forks>>,
     list: MutexGuard<'static, Vec<Weak<dyn Forks>>>,
@@ -114,6 +121,8 @@ unsafe extern "C" fn prepare() {
     // SAFETY: `FORKING` is held exclusively.
     unsafe {
         *HELD.0.get() = Some(Held {
+            // Last: a ledger's holder may want it.
+            assumptions: hold_for_fork(),
             guards,
             caches,
             list,
@@ -128,13 +137,14 @@ fn finish(tell: impl Fn(&dyn Forks)) {
         return;
     };
     let Held {
+        assumptions,
         guards,
         caches,
         list,
         quiet,
     } = held;
     caches.iter().for_each(|cache| tell(&**cache));
-    drop((guards, list, quiet));
+    drop((assumptions, guards, list, quiet));
     // Last: if ours is the last hold on a cache it is torn down here, which needs the locks.
     drop(caches);
 }

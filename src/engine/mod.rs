@@ -14,9 +14,10 @@
 //! 2. the reclaimer's state
 //! 3. the fork lock, shared (held while a batch is linked or a region is recycled)
 //! 4. the ledger
-//! 5. a method's state; the queue; the pool; slots of code memory
+//! 5. a method's state; the queue; the pool; slots of code memory; lists of assumptions
 
 mod ask;
+mod assumptions;
 mod core;
 mod evacuate;
 mod exit;
@@ -31,5 +32,6 @@ mod work;
 
 pub(crate) use self::core::{Core, Life};
 pub use ask::last_failure;
+pub(crate) use fork::handle as handle_forks;
 pub(crate) use ledger::{Cause, Limits};
 pub(crate) use recycle::Reclaim;

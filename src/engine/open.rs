@@ -96,6 +96,7 @@ impl<K: Key> Core<K> {
         let id = self.ledger().open(bytes);
         let body = Body {
             callees: Vec::new(),
+            assumptions: Vec::new(),
             context,
             region: Region::new(),
         };

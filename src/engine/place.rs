@@ -11,6 +11,7 @@ use super::work::{Begun, rename};
 use crate::compile::{Batch, OwnSymbol, parse_symbol, sort, symbol_of};
 use crate::error::Error;
 use crate::generation::{Added, Failure, Open, Sizes};
+use crate::invalidate::{self, settle};
 use crate::link::{self, Object};
 use crate::method::Key;
 
@@ -59,6 +60,12 @@ impl<K: Key> Core<K> {
         let callees = &mut open.body.callees;
         callees.append(&mut batch.callees);
         sort(callees);
+        let assumptions = &mut open.body.assumptions;
+        for bonds in &mut batch.assumed {
+            settle(bonds);
+            assumptions.extend(bonds.iter().map(|bond| bond.assumption.clone()));
+        }
+        invalidate::sort(assumptions);
         open.methods += begun.len();
         let outcomes: Vec<_> = begun
             .iter()
@@ -68,7 +75,9 @@ impl<K: Key> Core<K> {
                 if let Ok(published) = &mut result {
                     published.stays = open.staying.then(|| b.name());
                 }
-                b.outcome(result)
+                let mut outcome = b.outcome(result);
+                outcome.bonds = std::mem::take(&mut batch.assumed[i]);
+                outcome
             })
             .collect();
         if let Some(added) = &added {

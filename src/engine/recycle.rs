@@ -10,6 +10,7 @@ use super::ledger::{Charge, Corpse};
 use super::stall::{ASKING_STEP, Asking};
 use crate::error::Error;
 use crate::generation::{Body, Context};
+use crate::invalidate::Inner;
 use crate::method::{Key, Method};
 use crate::observe::{Stall, event};
 use crate::reclaim::{Domain, Grace, Reclaimer};
@@ -344,6 +345,10 @@ impl<K: Key> Core<K> {
             .flat_map(|w| w.corpses);
         let rest = reclaim.held.drain(..).chain(reclaim.refused.drain(..));
         bodies.extend(waiting.chain(rest).map(|c| c.body));
+        for body in &bodies {
+            let forget = |assumption: &Arc<Inner>| assumption.forget(&self.relying);
+            body.assumptions.iter().for_each(forget);
+        }
         // All tables are deregistered before anything of the embedder's is dropped: that may
         // panic, and the reservation goes in any case.
         fork::while_not_forking(|| {

@@ -54,6 +54,7 @@ impl<K: Key> Begun<K> {
         Outcome {
             method: self.method.clone(),
             version: self.version,
+            bonds: Vec::new(),
             result,
         }
     }
@@ -137,7 +138,13 @@ impl<K: Key> Core<K> {
         }
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
-        let mut batch = Batch::new(&methods, &self.table, staying, self.config.polls);
+        let mut batch = Batch::new(
+            &methods,
+            &self.table,
+            &self.relying,
+            staying,
+            self.config.polls,
+        );
         batch.debug_info = self.config.debug_info;
         batch.separable = self.config.keep_recipes && !staying;
         let compiled = self.compile_batch(slot, &mut batch);
@@ -232,12 +239,15 @@ fn separate<K: Key>(
 ) -> (Vec<Begun<K>>, Vec<Begun<K>>) {
     let (mut here, mut others) = (Vec::new(), Vec::new());
     let failed = std::mem::take(&mut batch.failed);
-    for ((begun, failed), apart) in begun.iter().zip(failed).zip(&batch.apart) {
+    let assumed = std::mem::take(&mut batch.assumed);
+    let all = begun.iter().zip(failed).zip(assumed).zip(&batch.apart);
+    for (((begun, failed), assumed), apart) in all {
         if *apart {
             others.push(begun.clone());
         } else {
             here.push(begun.clone());
             batch.failed.push(failed);
+            batch.assumed.push(assumed);
         }
     }
     (here, others)

@@ -17,6 +17,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::invalidate::Inner;
 use crate::method::{Key, Method};
 
 /// What a backend keeps per generation (an LLVM context), type-erased, and its size in bytes as
@@ -31,6 +32,8 @@ pub(crate) struct Context {
 pub(crate) struct Body<K: Key> {
     /// What its code calls: cells and thunks that must outlive it.
     pub(crate) callees: Vec<Arc<Method<K>>>,
+    /// Whose versions' addresses its code may have.
+    pub(crate) assumptions: Vec<Arc<Inner>>,
     /// `None` once released, or taken out of use by a panic in the middle of a compilation.
     pub(crate) context: Option<Context>,
     pub(crate) region: Region,

@@ -29,8 +29,8 @@ pub struct Bytes {
     /// What is [kept](crate::Builder::keep_recipes) so that methods can be moved without being
     /// compiled again.
     pub recipes: u64,
-    /// Records, cells, thunks and table entries of all methods that can be mentioned, and names of
-    /// code.
+    /// Records, cells, thunks and table entries of all methods that can be mentioned, names of
+    /// code, and bonds with assumptions.
     pub bookkeeping: u64,
     /// All of the above in generations that are dead or fallow: retired, and not yet freed.
     pub retired: u64,
@@ -161,7 +161,7 @@ pub struct Statistics {
     pub compiles: u64,
     /// Methods that could not be compiled.
     pub failures: u64,
-    /// Methods compiled in vain, because they were invalidated meanwhile.
+    /// Methods compiled in vain, because they were invalidated meanwhile, or an assumption fell.
     pub stale_compiles: u64,
     /// Methods evicted.
     pub evictions: u64,
@@ -178,6 +178,12 @@ pub struct Statistics {
     /// Methods invalidated, whether they had code or not: each counts every time, and a key that
     /// nobody has mentioned does not.
     pub invalidations: u64,
+    /// Times that an assumption fell which code of this cache may have relied on.
+    pub assumptions_invalidated: u64,
+    /// Methods unlinked because an assumption fell: neither evictions nor invalidations.
+    pub unlinked_by_assumptions: u64,
+    /// Bonds of methods with code: one for each assumption that one relies on.
+    pub bonds: u64,
     /// Where compile workers spent their time.
     pub compile_time: CompileTime,
 
@@ -303,6 +309,9 @@ impl Statistics {
         self.evacuations = counters.evacuations;
         self.moved_by_compiling = counters.recompiled;
         self.invalidations = counters.invalidations;
+        self.assumptions_invalidated = counters.assumptions_invalidated;
+        self.unlinked_by_assumptions = counters.unlinked_by_assumptions;
+        self.bonds = ledger.bonds.alive();
         self.compile_time = CompileTime {
             emit: counters.emit,
             optimise: counters.optimise,

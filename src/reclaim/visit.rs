@@ -84,6 +84,11 @@ impl Domain {
         let _ = self.visitors.cache.set(cache);
     }
 
+    /// Keeps the cache; `None` if nobody has it any more.
+    pub(crate) fn keep(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.visitors.cache.get()?.upgrade()
+    }
+
     /// Nobody has the cache any more, but for threads that are inside: they keep it until they
     /// leave. What the others kept is returned, to be dropped.
     pub(crate) fn close(&self) -> impl Sized + use<> {

@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use inkpot::{Backend, Batch, Builder, Cache, Callee, Error, Handle, Poll, Stress};
+use inkpot::{
+    Assumed, Assumption, Backend, Batch, Builder, Cache, Callee, Error, Handle, Poll, Stress,
+};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -195,13 +197,32 @@ pub struct Counts {
 pub struct Synthetic {
     pub counts: Arc<Counts>,
     pub context_per_method: u64,
+    pub relies: Option<Relies>,
 }
+
+/// Called while a method is compiled, with what makes it rely on an assumption.
+pub type Relies = Arc<dyn Fn(&Code, &mut dyn FnMut(&Assumption) -> Assumed) + Send + Sync>;
 
 impl Default for Synthetic {
     fn default() -> Self {
         Self {
             counts: Arc::default(),
             context_per_method: CONTEXT_PER_METHOD,
+            relies: None,
+        }
+    }
+}
+
+impl Synthetic {
+    /// Methods rely on what this says.
+    pub fn relying(relies: impl Fn(&Code) -> Vec<Assumption> + Send + Sync + 'static) -> Self {
+        Self {
+            relies: Some(Arc::new(move |code, assume| {
+                for assumption in relies(code) {
+                    assume(&assumption);
+                }
+            })),
+            ..Self::default()
         }
     }
 }
@@ -235,6 +256,9 @@ impl Backend<Code> for Synthetic {
         let mut emitter = Emitter::new();
         for i in 0..batch.len() {
             let code = *batch.key(i);
+            if let Some(relies) = &self.relies {
+                relies(&code, &mut |assumption| batch.assume(i, assumption));
+            }
             let failure = |message: &str| Error::Codegen {
                 method: format!("{code:?}"),
                 message: message.to_owned(),

@@ -61,6 +61,8 @@ pub(crate) enum Cause {
     Invalidated,
     /// It has code elsewhere.
     Moved,
+    /// Something that it relied on fell.
+    Assumption,
 }
 
 impl Cause {
@@ -69,7 +71,12 @@ impl Cause {
 
     /// Which one the lowest bits of a number tell.
     fn of(number: u64) -> Self {
-        let all = [Self::Evicted, Self::Invalidated, Self::Moved];
+        let all = [
+            Self::Evicted,
+            Self::Invalidated,
+            Self::Moved,
+            Self::Assumption,
+        ];
         let known = all.into_iter().find(|c| *c as u64 == number & 3);
         known.unwrap_or(Self::Evicted)
     }

@@ -6,6 +6,7 @@
 //! find everything that refers to it. Failures are rare, and emitting is the cheap part.
 
 mod aliases;
+mod assume;
 mod census;
 mod check;
 mod context;
@@ -152,6 +153,8 @@ impl<F: Frontend> Llvm<F> {
         i: usize,
     ) -> Result<bool, Error> {
         let key = batch.key(i);
+        // Of an earlier try, whose code is gone.
+        batch.assumed[i].clear();
         let method = || format!("{key:?}");
         let mut unit = Unit::new(context, module, batch, i);
         let emitted = catch_unwind(AssertUnwindSafe(|| self.frontend.emit(key, &mut unit)));

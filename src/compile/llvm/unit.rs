@@ -22,6 +22,7 @@ use super::strip::DebugInfo;
 use super::threads;
 use crate::compile::Batch;
 use crate::error::{BoxError, Error};
+use crate::invalidate::{Assumed, Assumption};
 use crate::method::Key;
 
 /// One method's part of a batch: what [`Frontend::emit`](crate::Frontend::emit) emits into.
@@ -81,6 +82,8 @@ pub(super) struct Finished {
 trait Callees<K: Key> {
     /// The canonical symbol of another method.
     fn callee(&mut self, key: &K) -> Result<String, Error>;
+    /// Method `i` relies on an assumption.
+    fn assume(&mut self, i: usize, assumption: &Assumption) -> Assumed;
     /// Method `i`, for an error.
     fn describe(&self, i: usize) -> String;
 }
@@ -90,6 +93,10 @@ impl<K: Key> Callees<K> for Batch<'_, K> {
         Batch::callee(self, key)?;
         let method = self.callees.last().expect("just pushed");
         Ok(address_name(method))
+    }
+
+    fn assume(&mut self, i: usize, assumption: &Assumption) -> Assumed {
+        Batch::assume(self, i, assumption)
     }
 
     fn describe(&self, i: usize) -> String {
@@ -185,6 +192,16 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             }
         };
         self.declare(&name, ty)
+    }
+
+    /// The method relies on an assumption, as it is now: it is unlinked when that falls, and if it falls
+    /// before the method is published, the method is compiled again. To be called before what the
+    /// assumption is about is looked at.
+    ///
+    /// What is returned is for frames of the method that are inside when it falls: see
+    /// [`Unit::holds`]. Some 100 ns, and as much again when the method is published.
+    pub fn assume(&mut self, assumption: &Assumption) -> Assumed {
+        self.batch.assume(self.i, assumption)
     }
 
     /// A host function, by the name under which the builder imported it (or that

@@ -3,6 +3,7 @@
 //! One lock guards all of it. It is taken when something changes (a batch is published, a method
 //! evicted), never by a call of resident code.
 
+mod bonds;
 mod generations;
 mod homes;
 mod leaving;
@@ -19,10 +20,12 @@ use crate::code::CodeSpace;
 use crate::config::Victims;
 use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
+use crate::invalidate::Bond;
 use crate::link::Recipe;
 use crate::method::{Key, Method, Phase, Resident, State};
 use crate::observe::{Staying, event};
 
+pub(crate) use self::bonds::Bonds;
 use self::generations::Info;
 pub(crate) use self::generations::{Charge, Corpse, Slack};
 use self::homes::Home;
@@ -74,6 +77,8 @@ pub(crate) struct Counters {
     pub(crate) evacuations: u64,
     pub(crate) recompiled: u64,
     pub(crate) invalidations: u64,
+    pub(crate) assumptions_invalidated: u64,
+    pub(crate) unlinked_by_assumptions: u64,
     pub(crate) generations: u64,
     pub(crate) recycled: u64,
     pub(crate) emit: Duration,
@@ -93,6 +98,8 @@ pub(crate) struct Outcome<K: Key> {
     pub(crate) method: Arc<Method<K>>,
     /// The method's version when the compilation began.
     pub(crate) version: u64,
+    /// What its code relies on, each once.
+    pub(crate) bonds: Vec<Bond>,
     pub(crate) result: Result<Published, Error>,
 }
 
@@ -120,6 +127,7 @@ pub(crate) struct Ledger<K: Key> {
     /// Chosen among them to go next; the last is the first.
     doomed: Vec<MethodId>,
     homes: HashMap<MethodId, Home>,
+    pub(crate) bonds: Bonds,
     victims: Victims,
     /// Bytes that may be moved for each byte that comes back; `None`: nothing is moved.
     pub(crate) work: Option<f64>,
@@ -149,6 +157,7 @@ impl<K: Key> Ledger<K> {
         choice: Choice,
         policy: Box<dyn Policy>,
         space: Arc<CodeSpace>,
+        bonds: Bonds,
     ) -> Self {
         Self {
             limits,
@@ -160,6 +169,7 @@ impl<K: Key> Ledger<K> {
             probation: BTreeMap::new(),
             doomed: Vec::new(),
             homes: HashMap::new(),
+            bonds,
             victims: choice.victims,
             work: choice.work,
             gone: Gone::default(),
@@ -184,6 +194,7 @@ impl<K: Key> Ledger<K> {
         for Outcome {
             method,
             version,
+            bonds,
             result,
         } in outcomes
         {
@@ -192,8 +203,12 @@ impl<K: Key> Ledger<K> {
             state.attempts += 1;
             self.gone.errors.extend(state.failure.take());
             match result {
-                // Never publish twice: the first code's generation would wait for it for ever.
-                _ if state.version != version || self.is_at_home(&state) => {
+                // Never publish twice: the first code's generation would wait for it for ever. And not
+                // if something fell: who let it fall has advanced the version before he asks for this lock.
+                _ if state.version != version
+                    || self.is_at_home(&state)
+                    || !bonds.iter().all(Bond::is_current) =>
+                {
                     self.counters.stale += 1;
                     self.gone.errors.extend(result.err());
                 }
@@ -230,6 +245,7 @@ impl<K: Key> Ledger<K> {
                     if let Some(left) = left {
                         self.leave(&method, &left);
                     }
+                    self.bonds.bind(method.id, bonds);
                     if let Some(name) = stays {
                         method.keep();
                         self.note_staying(generation, name, bytes);
@@ -304,6 +320,7 @@ impl<K: Key> Ledger<K> {
             self.probation.remove(&resident.place);
         }
         self.move_out(method, resident);
+        self.bonds.unbind(method.id);
         if let Some(home) = self.homes.remove(&method.id) {
             self.recipe_bytes -= home.recipe_bytes();
         }

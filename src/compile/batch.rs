@@ -221,8 +221,8 @@ impl<'b, K: Key> Batch<'b, K> {
     /// Method `i` relies on an assumption, as it is now: it is unlinked when that falls, and not published
     /// if it falls before. To be called before what the assumption is about is looked at.
     ///
-    /// What is returned is for code that is to notice it from inside. Some 100 ns, and as much again
-    /// when the method is published.
+    /// What is returned is for code that is to notice it from inside. Less than half a
+    /// microsecond, publishing included.
     pub fn assume(&mut self, i: usize, assumption: &Assumption) -> Assumed {
         let (bond, assumed) = assumption.bind(self.relying);
         self.assumed[i].push(bond);

@@ -199,7 +199,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
     /// assumption is about is looked at.
     ///
     /// What is returned is for frames of the method that are inside when it falls: see
-    /// [`Unit::holds`]. Some 100 ns, and as much again when the method is published.
+    /// [`Unit::holds`]. Less than half a microsecond, publishing included.
     pub fn assume(&mut self, assumption: &Assumption) -> Assumed {
         self.batch.assume(self.i, assumption)
     }

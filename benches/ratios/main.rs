@@ -23,6 +23,7 @@ mod methods;
 mod overhead;
 mod polls;
 mod quantum;
+mod relink;
 mod scan;
 #[path = "../../tests/support/synthetic.rs"]
 #[allow(dead_code)]
@@ -32,7 +33,7 @@ mod throw;
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 15] = [
+const RATIOS: [(&str, fn()); 16] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
@@ -43,6 +44,7 @@ const RATIOS: [(&str, fn()); 15] = [
     ("polls", polls::run),
     ("scan", scan::run),
     ("context_release", context::run),
+    ("relink", relink::run),
     ("evacuation_recompiles", evacuation::run),
     ("throw_host", throw::host),
     ("throw_jitted", throw::jitted),

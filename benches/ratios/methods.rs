@@ -320,6 +320,13 @@ impl Bursts {
     /// Asks for all methods of a burst, waits for all, and says how many seconds that took.
     /// Afterwards, and outside of the time, they are dropped and their memory is recycled.
     pub fn run(&mut self) -> f64 {
+        let took = self.compile();
+        self.clear();
+        took
+    }
+
+    /// As [`Bursts::run`], and they stay until [`Bursts::clear`].
+    pub fn compile(&mut self) -> f64 {
         let participant = self.cache.participant("burst");
         let names = self.next..self.next + self.methods;
         self.next = names.end;
@@ -336,13 +343,11 @@ impl Bursts {
         for handle in &handles {
             handle.get(&mut guard).expect("it compiles");
         }
-        let took = started.elapsed().as_secs_f64();
-        drop(guard);
-        self.clear();
-        took
+        started.elapsed().as_secs_f64()
     }
 
-    fn clear(&self) {
+    /// Drops all methods, and waits until their memory is recycled.
+    pub fn clear(&self) {
         self.cache.seal();
         self.cache.evict_all();
         loop {

@@ -16,6 +16,7 @@
 //! what they were; whoever loads the cell from then on gets the new code.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::core::{Core, lock};
 use super::fork;
@@ -131,6 +132,7 @@ impl<K: Key> Core<K> {
 
     /// Moves what lives in a generation elsewhere. False if there is no memory for it.
     fn leave(&self, generation: u64, why: Why) -> bool {
+        let started = Instant::now();
         let leaving = self.ledger().begin_leaving(generation, why == Why::Short);
         let Some(leaving) = leaving else {
             return true; // somebody was quicker
@@ -145,6 +147,7 @@ impl<K: Key> Core<K> {
         };
         away.stays = why == Why::Asked && !fixed.is_empty();
         drop(away);
+        self.ledger().counters.moving += started.elapsed();
         if why != Why::Asked {
             for method in &fixed {
                 self.compile_again(method, generation);

@@ -173,6 +173,8 @@ pub struct Statistics {
     pub moves: u64,
     /// Generations that were left, so that their memory comes back.
     pub evacuations: u64,
+    /// Time that moving methods took, without those that were compiled again.
+    pub moving: Duration,
     /// Methods that were compiled again to be moved.
     pub moved_by_compiling: u64,
     /// Methods invalidated, whether they had code or not: each counts every time, and a key that
@@ -306,6 +308,7 @@ impl Statistics {
         self.probations = counters.probations;
         self.relinks = counters.relinks;
         self.moves = counters.moves;
+        self.moving = counters.moving;
         self.evacuations = counters.evacuations;
         self.moved_by_compiling = counters.recompiled;
         self.invalidations = counters.invalidations;

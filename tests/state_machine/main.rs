@@ -31,7 +31,7 @@ use system::System;
 const STEPS: usize = 8;
 
 prop_state_machine! {
-    #![proptest_config(Config { cases: cases(), max_shrink_time: 120_000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: cases(), max_local_rejects: 1 << 24, max_shrink_time: 120_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn methods_and_generations_live_as_in_the_model(sequential 1..100 => Lives);

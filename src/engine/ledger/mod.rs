@@ -85,6 +85,7 @@ pub(crate) struct Counters {
     pub(crate) optimise: Duration,
     pub(crate) generate: Duration,
     pub(crate) link: Duration,
+    pub(crate) moving: Duration,
     pub(crate) overhead: Duration,
     pub(crate) code_peak: u64,
     pub(crate) total_peak: u64,

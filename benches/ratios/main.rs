@@ -6,6 +6,7 @@
 //! pair take turns, so that whatever else the machine does meets both; read the median, and
 //! repeat before believing.
 
+mod assume;
 mod batch;
 mod call;
 mod callback;
@@ -33,7 +34,7 @@ mod throw;
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 16] = [
+const RATIOS: [(&str, fn()); 18] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("overhead", overhead::run),
@@ -44,6 +45,8 @@ const RATIOS: [(&str, fn()); 16] = [
     ("polls", polls::run),
     ("scan", scan::run),
     ("context_release", context::run),
+    ("assume", assume::linear),
+    ("assume_million", assume::million),
     ("relink", relink::run),
     ("evacuation_recompiles", evacuation::run),
     ("throw_host", throw::host),

@@ -4,12 +4,11 @@
 //! of that assumption; so a bond is undone in constant time, from either side.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Cause, Ledger};
+use super::{ByNumber, Cause, Ledger};
 use crate::evict::MethodId;
 use crate::invalidate::{Bond, Inner};
 use crate::method::Key;
@@ -40,9 +39,9 @@ type Version = (u64, Vec<Dependent>);
 /// All bonds of a cache.
 #[derive(Default)]
 pub(crate) struct Bonds {
-    methods: HashMap<MethodId, Box<[Bound]>>,
+    methods: ByNumber<MethodId, Box<[Bound]>>,
     /// By address. More than one version only while somebody is about to unlink what relies on the older.
-    assumptions: HashMap<usize, Vec<Version>>,
+    assumptions: ByNumber<usize, Vec<Version>>,
     alive: u64,
     /// What they take: read without the lock.
     bytes: Arc<AtomicU64>,

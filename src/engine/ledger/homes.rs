@@ -107,8 +107,7 @@ impl<K: Key> Ledger<K> {
     }
 
     /// It has this code no more. What it leaves is not yet buried.
-    pub(super) fn move_out(&mut self, method: &Method<K>, resident: &Resident) {
-        let home = &self.homes[&method.id];
+    pub(super) fn move_out(&mut self, method: &Method<K>, home: &Home, resident: &Resident) {
         let (bytes, fixed) = (home.cost.bytes, home.fixed_bytes());
         let info = self.generations.get_mut(&resident.generation);
         let info = info.expect("code is in a generation");
@@ -163,11 +162,12 @@ impl<K: Key> Ledger<K> {
                 let new = *resident;
                 method.moved(before, entry, !new.probation);
                 drop(state);
-                self.move_out(&method, &old);
-                let home = self.homes.get_mut(&method.id).expect("it has code");
+                let mut home = self.homes.remove(&method.id).expect("it has code");
+                self.move_out(&method, &home, &old);
                 self.recipe_bytes -= home.recipe_bytes();
                 home.recipe = Some(recipe);
                 self.recipe_bytes += home.recipe_bytes();
+                self.homes.insert(method.id, home);
                 self.move_in(&method, &new);
                 self.space.symbols().unlinked(before as u64, Cause::Moved);
                 moved += 1;

@@ -11,7 +11,7 @@ mod locked;
 mod room;
 mod victims;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
     const POLICY: usize = 80;
     (size_of::<Method<K>>() + size_of::<K>() + CELL_AND_THUNK + TABLE_AND_LEDGER + POLICY) as u64
 }
+
+/// A table by the cache's own numbers: no stranger chooses them, so a hash of a few multiplications will
+/// do.
+type ByNumber<N, T> = std::collections::HashMap<N, T, ::lru::DefaultHasher>;
 
 /// How victims are chosen.
 #[derive(Clone, Copy, Debug)]
@@ -117,9 +121,9 @@ pub(crate) struct Published {
 pub(crate) struct Ledger<K: Key> {
     pub(crate) limits: Limits,
     pub(crate) counters: Counters,
-    pub(crate) generations: HashMap<u64, Info<K>>,
+    pub(crate) generations: ByNumber<u64, Info<K>>,
     /// Methods with code. Keeps them alive.
-    pub(crate) resident: HashMap<MethodId, Arc<Method<K>>>,
+    pub(crate) resident: ByNumber<MethodId, Arc<Method<K>>>,
     policy: Box<dyn Policy>,
     space: Arc<CodeSpace>,
     /// Unlinked, oldest first; those that were called meanwhile are linked again. What loses its code,
@@ -127,7 +131,7 @@ pub(crate) struct Ledger<K: Key> {
     probation: BTreeMap<u64, MethodId>,
     /// Chosen among them to go next; the last is the first.
     doomed: Vec<MethodId>,
-    homes: HashMap<MethodId, Home>,
+    homes: ByNumber<MethodId, Home>,
     pub(crate) bonds: Bonds,
     victims: Victims,
     /// Bytes that may be moved for each byte that comes back; `None`: nothing is moved.
@@ -163,13 +167,13 @@ impl<K: Key> Ledger<K> {
         Self {
             limits,
             counters: Counters::default(),
-            generations: HashMap::new(),
-            resident: HashMap::new(),
+            generations: ByNumber::default(),
+            resident: ByNumber::default(),
             policy,
             space,
             probation: BTreeMap::new(),
             doomed: Vec::new(),
-            homes: HashMap::new(),
+            homes: ByNumber::default(),
             bonds,
             victims: choice.victims,
             work: choice.work,
@@ -320,11 +324,10 @@ impl<K: Key> Ledger<K> {
         if resident.is_listed() {
             self.probation.remove(&resident.place);
         }
-        self.move_out(method, resident);
+        let home = self.homes.remove(&method.id).expect("it has code");
+        self.move_out(method, &home, resident);
         self.bonds.unbind(method.id);
-        if let Some(home) = self.homes.remove(&method.id) {
-            self.recipe_bytes -= home.recipe_bytes();
-        }
+        self.recipe_bytes -= home.recipe_bytes();
         self.gone.methods.extend(self.resident.remove(&method.id));
     }
 

@@ -148,8 +148,7 @@ impl<K: Key> Cache<K> {
         }
         let mut ledger = core.ledger();
         let all: Vec<_> = ledger
-            .resident
-            .values()
+            .resident()
             .filter(|m| !m.is_kept())
             .cloned()
             .collect();

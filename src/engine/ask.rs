@@ -155,7 +155,7 @@ impl<K: Key> Core<K> {
         let due = |every: u32| every != 0 && n % every == every - 1;
         if due(stress.evict_every) {
             let mut ledger = self.ledger();
-            let other = ledger.resident.values().nth(n as usize % 7).cloned();
+            let other = ledger.resident().nth(n as usize % 7).cloned();
             for victim in other.iter().chain([method]) {
                 if !victim.is_kept() && !victim.is_waited_for() {
                     ledger.drop_code(victim, Cause::Evicted);

@@ -365,7 +365,7 @@ impl<K: Key> Core<K> {
             let mut body = Some(body);
             guarded(&mut || drop(body.take()));
         }
-        guarded(&mut || ledger.resident.clear());
+        guarded(&mut || drop(ledger.take_homes()));
         guarded(&mut || self.table.release_all());
     }
 }

@@ -113,8 +113,8 @@ impl Assumption {
     /// to their end, unless they [compare the version](crate::Unit::holds); who must know that none does
     /// waits on the returned token.
     ///
-    /// It may be called on any thread, pinned or not, in a front end's `emit` too. It takes one
-    /// to two microseconds a method, and a cache's lock for up to a thousand methods at a time. In a
+    /// It may be called on any thread, pinned or not, in a front end's `emit` too. It takes about
+    /// a microsecond a method, and a cache's lock for up to a thousand methods at a time. In a
     /// forked child it advances the versions, and unlinks nothing in caches of the parent's.
     pub fn invalidate(&self) -> Invalidation {
         let caches = Fallen::of(&self.inner).by_cache();

@@ -1,24 +1,33 @@
 //! Where methods live: who moves into a generation, out of it, and from one to another.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Cause, Ledger};
-use crate::evict::Cost;
+use crate::evict::{Cost, MethodId};
 use crate::link::Recipe;
 use crate::method::{Key, Method, Resident};
 
 use super::generations::{Info, Member, Slack, Stage};
 
-/// What is known of a method's code.
-pub(super) struct Home {
+/// A method with code, which it keeps alive, and what is known of it.
+pub(super) struct Home<K: Key> {
+    pub(super) method: Arc<Method<K>>,
     pub(super) cost: Cost,
     /// How it is linked again elsewhere. Without one it has to be compiled again.
     pub(super) recipe: Option<Recipe>,
 }
 
-impl Home {
+impl<K: Key> Home<K> {
     pub(super) fn recipe_bytes(&self) -> u64 {
         self.recipe.as_ref().map_or(0, Recipe::heap_bytes)
+    }
+
+    /// Has all of it in the processor's cache.
+    pub(super) fn look(&self) -> usize {
+        let word = self.method.word().entry.load(Ordering::Relaxed);
+        let recipe = self.recipe.as_ref().map_or(0, Recipe::heap_bytes);
+        word ^ recipe as usize ^ usize::from(self.method.is_kept())
     }
 
     fn fixed_bytes(&self) -> u64 {
@@ -82,6 +91,21 @@ pub(crate) struct Move<K: Key> {
 }
 
 impl<K: Key> Ledger<K> {
+    /// The method, if it has code.
+    pub(super) fn method(&self, id: MethodId) -> Option<Arc<Method<K>>> {
+        self.homes.get(&id).map(|home| home.method.clone())
+    }
+
+    /// Methods with code.
+    pub(crate) fn resident(&self) -> impl ExactSizeIterator<Item = &Arc<Method<K>>> {
+        self.homes.values().map(|home| &home.method)
+    }
+
+    /// Forgets all, for the end of the cache.
+    pub(crate) fn take_homes(&mut self) -> impl Sized + use<K> {
+        std::mem::take(&mut self.homes)
+    }
+
     /// A method has code in a generation now.
     pub(super) fn move_in(&mut self, method: &Method<K>, resident: &Resident) {
         let home = &self.homes[&method.id];
@@ -107,7 +131,7 @@ impl<K: Key> Ledger<K> {
     }
 
     /// It has this code no more. What it leaves is not yet buried.
-    pub(super) fn move_out(&mut self, method: &Method<K>, home: &Home, resident: &Resident) {
+    pub(super) fn move_out(&mut self, method: &Method<K>, home: &Home<K>, resident: &Resident) {
         let (bytes, fixed) = (home.cost.bytes, home.fixed_bytes());
         let info = self.generations.get_mut(&resident.generation);
         let info = info.expect("code is in a generation");

@@ -87,7 +87,7 @@ impl<K: Key> Ledger<K> {
             let Some(resident) = self.resident_at(member.id, member.entry) else {
                 continue;
             };
-            let method = self.resident[&member.id].clone();
+            let method = self.homes[&member.id].method.clone();
             if cold_go && resident.is_listed() && self.still_on_probation(&method) {
                 self.drop_code(&method, Cause::Evicted);
                 continue;

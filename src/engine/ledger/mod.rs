@@ -123,7 +123,7 @@ pub(crate) struct Ledger<K: Key> {
     pub(crate) counters: Counters,
     pub(crate) generations: ByNumber<u64, Info<K>>,
     /// Methods with code. Keeps them alive.
-    pub(crate) resident: ByNumber<MethodId, Arc<Method<K>>>,
+    homes: ByNumber<MethodId, Home<K>>,
     policy: Box<dyn Policy>,
     space: Arc<CodeSpace>,
     /// Unlinked, oldest first; those that were called meanwhile are linked again. What loses its code,
@@ -131,7 +131,6 @@ pub(crate) struct Ledger<K: Key> {
     probation: BTreeMap<u64, MethodId>,
     /// Chosen among them to go next; the last is the first.
     doomed: Vec<MethodId>,
-    homes: ByNumber<MethodId, Home>,
     pub(crate) bonds: Bonds,
     victims: Victims,
     /// Bytes that may be moved for each byte that comes back; `None`: nothing is moved.
@@ -168,7 +167,6 @@ impl<K: Key> Ledger<K> {
             limits,
             counters: Counters::default(),
             generations: ByNumber::default(),
-            resident: ByNumber::default(),
             policy,
             space,
             probation: BTreeMap::new(),
@@ -255,8 +253,12 @@ impl<K: Key> Ledger<K> {
                         method.keep();
                         self.note_staying(generation, name, bytes);
                     }
-                    let cost = Cost::new(bytes, compile_time);
-                    self.admit(&method, &resident, Home { cost, recipe });
+                    let home = Home {
+                        method: method.clone(),
+                        cost: Cost::new(bytes, compile_time),
+                        recipe,
+                    };
+                    self.admit(&method, &resident, home);
                     event!("published", key = ?method.key, generation, bytes);
                     method.notify();
                     self.gone.methods.push(method);
@@ -299,10 +301,9 @@ impl<K: Key> Ledger<K> {
         generation.is_some_and(|id| !self.generations[&id].leaving)
     }
 
-    fn admit(&mut self, method: &Arc<Method<K>>, resident: &Resident, home: Home) {
+    fn admit(&mut self, method: &Arc<Method<K>>, resident: &Resident, home: Home<K>) {
         let cost = home.cost;
         self.recipe_bytes += home.recipe_bytes();
-        self.resident.insert(method.id, method.clone());
         self.homes.insert(method.id, home);
         self.move_in(method, resident);
         if !method.is_kept() {
@@ -328,7 +329,7 @@ impl<K: Key> Ledger<K> {
         self.move_out(method, &home, resident);
         self.bonds.unbind(method.id);
         self.recipe_bytes -= home.recipe_bytes();
-        self.gone.methods.extend(self.resident.remove(&method.id));
+        self.gone.methods.push(home.method);
     }
 
     /// The method is no victim from now on.

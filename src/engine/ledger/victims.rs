@@ -14,6 +14,7 @@
 use std::sync::Arc;
 
 use super::generations::{Info, Stage};
+use super::homes::Home;
 use super::{Ledger, relink};
 use crate::config::Victims;
 use crate::evict::MethodId;
@@ -35,7 +36,7 @@ impl<K: Key> Ledger<K> {
                 self.doom();
                 continue;
             };
-            if let Some(method) = self.resident.get(&id).cloned()
+            if let Some(method) = self.method(id)
                 && self.still_on_probation(&method)
             {
                 return Some(method);
@@ -101,7 +102,7 @@ impl<K: Key> Ledger<K> {
 
     /// How a method has this very code, if it has.
     pub(super) fn resident_at(&self, id: MethodId, entry: usize) -> Option<Resident> {
-        let resident = self.resident.get(&id)?.lock().resident;
+        let resident = self.homes.get(&id)?.method.lock().resident;
         resident.filter(|r| r.entry == entry)
     }
 
@@ -142,9 +143,9 @@ impl<K: Key> Ledger<K> {
     /// The policy's next victim that was not called since the policy last heard, and that nobody
     /// waits for. Bounded: a policy without progress costs memory, not a hang.
     fn choose(&mut self) -> Option<Arc<Method<K>>> {
-        for _ in 0..=2 * self.resident.len() {
+        for _ in 0..=2 * self.homes.len() {
             let id = self.policy.victim()?;
-            let Some(method) = self.resident.get(&id).cloned() else {
+            let Some(method) = self.method(id) else {
                 self.policy.remove(id);
                 continue;
             };
@@ -162,12 +163,12 @@ impl<K: Key> Ledger<K> {
     pub(super) fn fill_probation(&mut self, short: impl Fn(&Self) -> bool) {
         // Those that were called, or are gone, make place.
         while let Some((place, id)) = self.probation.first_key_value().map(|(p, id)| (*p, *id)) {
-            match self.resident.get(&id).cloned() {
+            match self.method(id) {
                 Some(method) if self.still_on_probation(&method) => break,
                 _ => drop(self.probation.remove(&place)),
             }
         }
-        let room = self.resident.len() / 8;
+        let room = self.homes.len() / 8;
         while self.probation.len() < room && short(self) {
             let Some(method) = self.choose() else { return };
             self.policy.remove(method.id);
@@ -192,7 +193,7 @@ impl<K: Key> Ledger<K> {
     /// Links everything on probation again.
     pub(crate) fn end_probation(&mut self) {
         for id in self.probation.values() {
-            if let Some(method) = self.resident.get(id)
+            if let Some(Home { method, .. }) = self.homes.get(id)
                 && let Some(resident) = &mut method.lock().resident
                 && resident.probation
             {

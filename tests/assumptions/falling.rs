@@ -182,7 +182,7 @@ fn what_falls_afterwards_has_waiters_wait_for_what_is_compiled_then() {
 }
 
 /// Methods return the version that they rely on. Until `left` is 0 it falls when they have said so. The
-/// method 9 cannot be compiled, and 100 waits for the gate.
+/// method 9 cannot be compiled, and 100, which relies on something else, waits for the gate.
 struct Falls {
     a: Assumption,
     left: Arc<AtomicU32>,
@@ -197,10 +197,12 @@ impl inkpot::Frontend for Falls {
         key: &u32,
         unit: &mut inkpot::Unit<'_, 'ctx, u32>,
     ) -> Result<(), inkpot::BoxError> {
-        let assumed = unit.assume(&self.a);
-        if *key == 100 {
+        let assumed = if *key == 100 {
             drop(self.gate.lock().unwrap());
-        }
+            unit.assume(&Assumption::new())
+        } else {
+            unit.assume(&self.a)
+        };
         let less = |n: u32| n.checked_sub(u32::from(*key != 100));
         let left = self
             .left

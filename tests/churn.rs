@@ -229,7 +229,8 @@ fn figures_are_sound(outcome: &Value) {
     assert_eq!(number(outcome, "wrong_results"), 0.0);
     assert!(number(outcome, "methods") >= 8000.0);
     assert!(number(outcome, "calls") > 8000.0);
-    assert!(number(outcome, "evictions") > 0.0);
+    // What lives fits, once it has been moved together.
+    assert!(number(outcome, "moves") > 0.0);
     assert!(number(outcome, "invalidations") > 0.0);
     assert!(number(outcome, "generations_recycled") > 0.0);
     assert!(number(outcome, "seconds") > 0.0);

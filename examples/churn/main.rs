@@ -30,6 +30,7 @@ mod sampler;
 mod settings;
 mod strategy;
 mod table;
+mod types;
 mod world;
 
 use std::fs::File;

@@ -19,6 +19,7 @@ use crate::prelude;
 use crate::runtime::{MethodFn, Thread, Value, functions};
 use crate::settings::{Policy, Victims};
 use crate::strategy::{Body, Caller, Fallible, Figures, Strategy};
+use crate::types::Types;
 use crate::world::{GUEST, Key};
 
 /// The method language, as the cache sees it.
@@ -26,6 +27,7 @@ struct Language {
     seed: u64,
     groups: bool,
     again: Arc<Again>,
+    types: Arc<Types>,
 }
 
 impl Frontend for Language {
@@ -39,6 +41,11 @@ impl Frontend for Language {
     fn emit<'ctx>(&self, key: &Key, unit: &mut Unit<'_, 'ctx, Key>) -> Result<(), BoxError> {
         if key.family == GUEST {
             return guest::emit(self.seed, key, unit);
+        }
+        // A method of an earlier version relies on the types as they are now, and goes when they change: it
+        // is right for its key all the same.
+        if !key.stays() {
+            unit.assume(&self.types.stay(key.family));
         }
         emit(self.seed, key, &mut InUnit(unit))?;
         self.again.compiled(key);
@@ -76,6 +83,7 @@ impl<'ctx> emit::Target<'ctx> for InUnit<'_, '_, 'ctx> {
 pub struct Pooled {
     cache: Cache<Key>,
     again: Arc<Again>,
+    types: Arc<Types>,
     seed: u64,
     guest: Guest,
 }
@@ -83,11 +91,13 @@ pub struct Pooled {
 impl Pooled {
     pub fn new(options: &Options) -> Fallible<Self> {
         let again = Arc::<Again>::default();
+        let types = Arc::<Types>::default();
         let settings = options.settings;
         let language = Language {
             seed: options.seed,
             groups: settings.groups,
             again: again.clone(),
+            types: types.clone(),
         };
         let mut builder = Cache::builder(language)
             .name("churn")
@@ -132,6 +142,7 @@ impl Pooled {
         Ok(Self {
             cache: builder.build()?,
             again,
+            types,
             seed: options.seed,
             guest: options.guest,
         })
@@ -151,11 +162,10 @@ impl Strategy for Pooled {
     }
 
     fn invalidate(&self, keys: &[Key]) {
-        for key in keys {
+        // All are of one family.
+        if let Some(key) = keys.first() {
             self.again.changed(key.family, key.version);
-            // No wait for threads that are in it already: an old method gives an old result, and
-            // that is what its key asks for.
-            drop(self.cache.invalidate(key));
+            self.types.change(key.family);
         }
     }
 
@@ -177,7 +187,7 @@ impl Strategy for Pooled {
             recycled: now.generations_recycled,
             evictions: now.evictions,
             relinks: now.relinks,
-            invalidations: now.invalidations,
+            invalidations: now.invalidations + now.unlinked_by_assumptions,
             mapped_code_peak: now.mapped_code_bytes_peak,
             grace_p99_us: now.grace_p99.as_micros() as u64,
             grace_max_us: now.grace_max.as_micros() as u64,

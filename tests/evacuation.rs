@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inkpot::inkwell::builder::BuilderError;
-use inkpot::{BoxError, Cache, Frontend, MethodIs, OptLevel, Reclaimer, Statistics, Unit};
-use support::synthetic::{Code, How, Synthetic, Unary, method};
+use inkpot::{
+    Backend, Batch, BoxError, Cache, Error, Frontend, MethodIs, OptLevel, Reclaimer, Statistics,
+    Unit,
+};
+use support::synthetic::{Code, Context, How, Synthetic, Unary, method};
 use support::wait_until;
 
 /// Of so many methods one survives.
@@ -338,4 +341,99 @@ fn occupancy_tells_who_lives_where() {
             .all(|o| o.methods.len() as u64 >= 1 && o.code_bytes > 0)
     );
     assert_eq!(cache.statistics().moves, 32);
+}
+
+/// Has methods in two groups.
+struct Grouped(Synthetic);
+
+impl Backend<Code> for Grouped {
+    type Context = Context;
+
+    fn open(&self) -> Result<(Context, u64), Error> {
+        self.0.open()
+    }
+
+    fn compile(
+        &self,
+        context: &mut Context,
+        batch: &mut Batch<'_, Code>,
+    ) -> Result<Vec<u8>, Error> {
+        self.0.compile(context, batch)
+    }
+
+    fn group(&self, key: &Code) -> u64 {
+        u64::from(key.n % 2)
+    }
+}
+
+#[test]
+fn groups_have_generations_of_their_own() {
+    for (groups, generations) in [(1, 1), (2, 2), (4, 2)] {
+        let cache = Cache::with_backend(Grouped(Synthetic::default()))
+            .groups(groups)
+            .build()
+            .unwrap();
+        for n in 0..64 {
+            let handle = method(&cache, Code::leaf(n));
+            handle.request().unwrap();
+        }
+        wait_until("all are compiled", || cache.statistics().compiles == 64);
+        let lives = cache.occupancy();
+        let methods: Vec<_> = lives.iter().map(|o| o.methods.len()).collect();
+        assert_eq!(methods, vec![64 / generations; generations], "{groups}");
+        // What is invalidated of one group leaves nothing of it.
+        drop(cache.invalidate_if(|code| code.n.is_multiple_of(2)));
+        cache.seal();
+        assert_eq!(cache.occupancy().len(), 1);
+    }
+    // A small budget has no room for several that are half empty.
+    let cache = Cache::with_backend(Grouped(Synthetic::default()))
+        .code_budget(128 << 10)
+        .build()
+        .unwrap();
+    let keys: Vec<Code> = (0..8).map(Code::leaf).collect();
+    for key in &keys {
+        ask_for_all(&cache, std::slice::from_ref(key));
+    }
+    wait_until("all are compiled", || cache.statistics().compiles == 8);
+    let open = cache.statistics().generations_open;
+    assert!(open <= 1, "{open}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let builder = || Cache::with_backend(Synthetic::default());
+    let bad = [
+        builder().groups(0),
+        builder().evacuation_work(0.0),
+        builder().evacuation_work(-1.0),
+        builder().evacuation_work(f64::NAN),
+        builder().evacuation_work(1e7),
+    ];
+    for builder in bad {
+        assert!(matches!(builder.build(), Err(Error::Setting { .. })));
+    }
+}
+
+/// The same generations, and how much may be moved for what comes back.
+#[test]
+fn work_says_when_a_generation_is_left() {
+    let left = |work: f64| {
+        let cache = Cache::with_backend(Synthetic::default())
+            .reclaimer(Reclaimer::Manual)
+            .generation_methods(64)
+            .evacuation_work(work)
+            .evacuate(false)
+            .build()
+            .unwrap();
+        let keys: Vec<Code> = (0..640).map(|n| Code::leaf(n).padded(1_000)).collect();
+        ask_for_all(&cache, &keys);
+        // Half of each generation dies.
+        for key in keys.iter().step_by(2) {
+            assert!(cache.evict(key));
+        }
+        cache.evacuate()
+    };
+    assert_eq!(left(0.5), 0);
+    assert!(left(2.0) > 5);
 }

@@ -40,6 +40,7 @@ pub fn the_end(system: &System, model: &Model) -> Result<(), String> {
     same("code", end.mapped_code_bytes, 0)?;
     same("retired", end.bytes.retired, 0)?;
     same("held", end.bytes.held, 0)?;
+    same("bonds", end.bonds, 0)?;
     same("recipes", end.bytes.recipes, 0)?;
     let beside = end.bytes.bookkeeping + end.bytes.spare_contexts;
     same("charged", end.bytes.charged, beside as usize)?;
@@ -68,6 +69,8 @@ pub fn everything(system: &System, model: &Model) -> Result<(), String> {
     same("compiles", now.compiles, model.compiles as usize)?;
     same("failures", now.failures, model.failures as usize)?;
     same("evictions", now.evictions, model.evictions as usize)?;
+    same("bonds", now.bonds, model.bonds())?;
+    same("fallen", now.unlinked_by_assumptions, model.fallen as usize)?;
     same("moves", now.moves, model.moves as usize)?;
     same("hits", now.hits, model.hits as usize)?;
     same("misses", now.misses, model.misses as usize)?;

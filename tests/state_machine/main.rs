@@ -124,6 +124,7 @@ fn step(system: &mut System, model: &Model, transition: &Transition) {
         Transition::EvictAll => cache.evict_all(),
         Transition::Invalidate(code) => drop(cache.invalidate(&code)),
         Transition::InvalidateEven => drop(cache.invalidate_if(|c| c.n.is_multiple_of(2))),
+        Transition::Fall(i) => drop(system.assumptions[i].invalidate()),
         Transition::Keep(code) => {
             let keep = method(cache, code).keep();
             system.keeps.push(keep);

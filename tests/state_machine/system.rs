@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use inkpot::{Cache, Keep, Lease, Reclaimer, Stress};
+use inkpot::{Assumption, Cache, Keep, Lease, Reclaimer, Stress};
 
-use crate::model::{LIMIT, PARTICIPANTS};
+use crate::model::{LIMIT, PARTICIPANTS, relies_on};
 use crate::participant::{Command, Life, Reply};
 use crate::support::fibre::Fibre;
 use crate::support::synthetic::{Code, Counts, Synthetic, Unary};
@@ -21,6 +21,8 @@ struct Participant {
 pub struct System {
     pub cache: Cache<Code>,
     pub counts: Arc<Counts>,
+    /// The last is the group of the first two.
+    pub assumptions: [Assumption; 4],
     pub keeps: Vec<Keep<Code>>,
     pub leases: Vec<Arc<Lease<Unary>>>,
     pub fibres: Vec<Fibre>,
@@ -33,7 +35,11 @@ impl System {
     pub fn new(quarantine: bool) -> Self {
         let mut stress = Stress::default();
         stress.quarantine = quarantine;
-        let backend = Synthetic::default();
+        let group = Assumption::new();
+        let assumptions = [group.member(), group.member(), Assumption::new(), group];
+        let of = assumptions.clone();
+        let backend =
+            Synthetic::relying(move |code| relies_on(code).map(|a| of[a].clone()).collect());
         let counts = backend.counts.clone();
         let cache = Cache::with_backend(backend)
             .reclaimer(Reclaimer::Manual)
@@ -48,6 +54,7 @@ impl System {
         Self {
             participants: participants.collect(),
             counts,
+            assumptions,
             keeps: Vec::new(),
             leases: Vec::new(),
             fibres: Vec::new(),

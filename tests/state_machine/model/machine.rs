@@ -5,8 +5,8 @@ use proptest_state_machine::ReferenceStateMachine;
 
 use super::threads::Kind;
 use super::{
-    BAD, CALLED_BY_FIBRES, Code, DEEPEST, Fibre, GOOD, HELD, HOSTS, INNERMOST, Model, PARTICIPANTS,
-    RESUMES, key,
+    BAD, CALLED_BY_FIBRES, Code, DEEPEST, Fibre, GOOD, GROUP, HELD, HOSTS, INNERMOST, Model,
+    PARTICIPANTS, RESUMES, key,
 };
 
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub enum Transition {
     EvictAll,
     Invalidate(Code),
     InvalidateEven,
+    /// An assumption falls, or the group of two of them.
+    Fall(usize),
     Keep(Code),
     Unkeep(usize),
     Seal,
@@ -120,6 +122,7 @@ impl ReferenceStateMachine for Reference {
             3 => Just(EvictAll),
             5 => good().prop_map(Invalidate),
             1 => Just(InvalidateEven),
+            3 => (0..=GROUP).prop_map(Fall),
             2 => good().prop_map(Keep),
             2 => (0..MOST).prop_map(Unkeep),
             7 => Just(Seal),
@@ -187,6 +190,7 @@ impl Model {
                     self.drop_code(code);
                 });
             }
+            Fall(assumption) => self.fall(assumption),
             Keep(code) => self.kept.push(code),
             Unkeep(i) => {
                 self.kept.remove(i);

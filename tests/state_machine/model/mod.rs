@@ -56,6 +56,15 @@ const BAD: [Code; 4] = [
     Code::new(14, How::Unresolved),
 ];
 
+/// The group of the first two assumptions.
+pub const GROUP: usize = 3;
+
+/// The assumptions that a method relies on: on one of the first two, and some on the third.
+pub fn relies_on(code: &Code) -> impl Iterator<Item = usize> + use<> {
+    let of_group = code.n as usize % 2;
+    std::iter::once(of_group).chain(code.n.is_multiple_of(3).then_some(2))
+}
+
 /// A code, in an order: its place in the lists.
 type Key = usize;
 
@@ -97,6 +106,8 @@ pub struct Model {
     pub failures: u64,
     pub evictions: u64,
     pub moves: u64,
+    /// Methods unlinked because of assumptions.
+    pub fallen: u64,
     pub hits: u64,
     pub misses: u64,
 }
@@ -194,6 +205,22 @@ impl Model {
         let mut generation = self.generations.remove(&id).expect("looked at above");
         generation.blockers = self.participants.iter().filter_map(|p| p.pin).collect();
         self.died.push(generation);
+    }
+
+    /// What resident methods rely on, each for itself.
+    pub fn bonds(&self) -> usize {
+        let resident = self.resident.keys();
+        resident.map(|key| relies_on(&GOOD[*key]).count()).sum()
+    }
+
+    fn fall(&mut self, assumption: usize) {
+        for code in GOOD {
+            let mut on = relies_on(&code);
+            let relies = on.any(|a| a == assumption || (assumption == GROUP && a < 2));
+            if relies && self.drop_code(code) {
+                self.fallen += 1;
+            }
+        }
     }
 
     fn evict_all(&mut self) {

@@ -1,16 +1,18 @@
 //! The parts of a cache at work together.
 //!
 //! Data flows one way: a request ([`ask`]) is compiled in a batch ([`work`]), its object linked
-//! into a region, its cell set ([`ledger`]); later it is unlinked (eviction, invalidation), its
-//! generation retired, and recycled after a grace period ([`recycle`]).
+//! into a region, its cell set ([`ledger`]); perhaps it is moved among other survivors ([`evacuate`]); later it is unlinked
+//! (eviction, invalidation, a fallen assumption), its generation retired, and recycled after a grace period
+//! ([`recycle`]).
 //!
 //! # Locks
 //!
 //! Taken in this order, never the other way round. While code of the embedder's runs only a worker's own
-//! is held; but policies, and with the feature `tracing` subscribers and the `Debug` of keys, run
-//! under the ledger. What the ledger lets go of is dropped when it is unlocked (`ledger::Locked`).
+//! is held; but the `Debug` of keys, which names what moves, runs under that of survivors, and policies, and with
+//! the feature `tracing` subscribers and the `Debug` of keys, run under the ledger. What the ledger lets go of is dropped when it is unlocked (`ledger::Locked`).
 //!
-//! 1. a worker's open generation (held while it compiles)
+//! 1. a worker's open generation (held while it compiles); then that of methods that stay; then one of
+//!    survivors (held while methods move)
 //! 2. the reclaimer's state
 //! 3. the fork lock, shared (held while a batch is linked or a region is recycled)
 //! 4. the ledger

@@ -437,3 +437,25 @@ fn work_says_when_a_generation_is_left() {
     assert_eq!(left(0.5), 0);
     assert!(left(2.0) > 5);
 }
+
+/// Where every generation is small, moving gains nothing, and ends.
+#[test]
+fn nothing_moves_for_ever() {
+    for budget in [1, 64 << 10, 256 << 10] {
+        let cache = Cache::with_backend(Synthetic::default())
+            .code_budget(budget)
+            .generation_methods(1)
+            .build()
+            .unwrap();
+        let me = cache.participant("test");
+        for n in 0..200 {
+            let code = Code::new(n, How::Host).framed();
+            let mut guard = me.pin();
+            // SAFETY: the type is right.
+            let y = unsafe { method(&cache, code).get(&mut guard).unwrap().call(3) };
+            assert_eq!(y, code.result(3));
+        }
+        // Each once, if at all.
+        assert!(cache.statistics().moves <= 200, "{budget}");
+    }
+}

@@ -80,8 +80,9 @@ impl<K: Key> Core<K> {
 
     fn leave_while(&self, work: f64, go_on: impl Fn() -> bool) -> u64 {
         let mut left = 0;
+        let before = self.ledger().counters.generations;
         while go_on() {
-            let pick = self.ledger().sparsest(work, false);
+            let pick = self.ledger().sparsest(work, false, before);
             if !pick.is_some_and(|generation| self.leave(generation, Why::Idle)) {
                 break;
             }
@@ -94,13 +95,15 @@ impl<K: Key> Core<K> {
     /// even for those that move, evicts as if nothing could be moved.
     pub(super) fn evacuate_for(&self, coming: Sizes) {
         let mut mark = Mark::High;
+        let before = self.ledger().counters.generations;
         loop {
             let beside = self.beside_generations();
             let mut ledger = self.ledger();
             if !ledger.wants_evacuation(mark, coming, beside) {
                 return;
             }
-            let Some(generation) = ledger.sparsest(self.config.evacuation_work, true) else {
+            let Some(generation) = ledger.sparsest(self.config.evacuation_work, true, before)
+            else {
                 return;
             };
             drop(ledger);

@@ -50,6 +50,8 @@ pub(crate) struct Info<K: Key> {
     pub(crate) staying: Vec<Staying>,
     /// Whether it has a context still.
     context: bool,
+    /// What is in it was moved there.
+    pub(super) survivors: bool,
     /// Its survivors have been sent elsewhere: it waits for them to have code there.
     pub(super) leaving: bool,
     /// It could not be left.
@@ -123,6 +125,7 @@ impl<K: Key> Ledger<K> {
                 charge,
                 staying: Vec::new(),
                 context: context.is_some(),
+                survivors: context.is_none(),
                 leaving: false,
                 stuck: false,
                 slack: Slack::default(),

@@ -44,7 +44,7 @@ impl<K: Key> Home<K> {
 const COMPILED: u64 = 32;
 
 /// A generation that was sealed with less code than this, because of its age, was not worth its memory
-/// from the beginning.
+/// from the beginning. (One of survivors was: else they would move for ever, where generations are small.)
 const SMALL: u64 = 4 << 10;
 
 impl<K: Key> Info<K> {
@@ -52,7 +52,7 @@ impl<K: Key> Info<K> {
     /// takes is more than what is in it, as memory comes in slots; so it will elsewhere.
     fn lost(&self, live: u64) -> f64 {
         let memory = self.charge.sizes.code() + self.charge.sizes.unwind;
-        let whole = if self.bytes <= SMALL {
+        let whole = if self.bytes <= SMALL && !self.survivors {
             memory
         } else {
             self.bytes

@@ -41,15 +41,16 @@ impl<K: Key> Ledger<K> {
     /// What is young is likely to become sparser by itself (the cost-benefit rule of log-structured
     /// file systems: see [`super::victims`]). `in_haste`: only those that help at once, whose methods
     /// need not be compiled again, nor are kept. `None` when what they would leave behind all together
-    /// may not be more than what they would need elsewhere.
-    pub(crate) fn sparsest(&self, work: f64, in_haste: bool) -> Option<u64> {
+    /// may not be more than what they would need elsewhere. Only those of numbers below `before`: what comes to
+    /// be by moving is not left in the same round.
+    pub(crate) fn sparsest(&self, work: f64, in_haste: bool, before: u64) -> Option<u64> {
         let now = self.counters.generations;
         let (mut freed, mut best) = (0, None);
         for (id, info) in &self.generations {
             let slow = info.kept > 0 || info.fixed_bytes > 0;
             let Some(worth) = info
                 .worth(work, info.live_bytes, info.fixed_bytes)
-                .filter(|_| info.can_be_left() && !(slow && in_haste))
+                .filter(|_| *id < before && info.can_be_left() && !(slow && in_haste))
             else {
                 continue;
             };

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use inkpot::inkwell::builder::BuilderError;
 use inkpot::{
-    Backend, Batch, BoxError, Cache, Error, Frontend, MethodIs, OptLevel, Reclaimer, Statistics,
-    Unit,
+    BoxError, Builder, Cache, Error, Frontend, MethodIs, OptLevel, Reclaimer, Statistics, Unit,
 };
-use support::synthetic::{Code, Context, How, Synthetic, Unary, method};
+use support::synthetic::{Code, How, Synthetic, Unary, method};
 use support::wait_until;
 
 /// Of so many methods one survives.
@@ -343,36 +342,18 @@ fn occupancy_tells_who_lives_where() {
     assert_eq!(cache.statistics().moves, 32);
 }
 
-/// Has methods in two groups.
-struct Grouped(Synthetic);
-
-impl Backend<Code> for Grouped {
-    type Context = Context;
-
-    fn open(&self) -> Result<(Context, u64), Error> {
-        self.0.open()
-    }
-
-    fn compile(
-        &self,
-        context: &mut Context,
-        batch: &mut Batch<'_, Code>,
-    ) -> Result<Vec<u8>, Error> {
-        self.0.compile(context, batch)
-    }
-
-    fn group(&self, key: &Code) -> u64 {
-        u64::from(key.n % 2)
-    }
+/// With methods in two groups.
+fn grouped() -> Builder<Code> {
+    Cache::with_backend(Synthetic {
+        groups: 2,
+        ..Synthetic::default()
+    })
 }
 
 #[test]
 fn groups_have_generations_of_their_own() {
     for (groups, generations) in [(1, 1), (2, 2), (4, 2)] {
-        let cache = Cache::with_backend(Grouped(Synthetic::default()))
-            .groups(groups)
-            .build()
-            .unwrap();
+        let cache = grouped().groups(groups).build().unwrap();
         for n in 0..64 {
             let handle = method(&cache, Code::leaf(n));
             handle.request().unwrap();
@@ -387,10 +368,7 @@ fn groups_have_generations_of_their_own() {
         assert_eq!(cache.occupancy().len(), 1);
     }
     // A small budget has no room for several that are half empty.
-    let cache = Cache::with_backend(Grouped(Synthetic::default()))
-        .code_budget(128 << 10)
-        .build()
-        .unwrap();
+    let cache = grouped().code_budget(128 << 10).build().unwrap();
     let keys: Vec<Code> = (0..8).map(Code::leaf).collect();
     for key in &keys {
         ask_for_all(&cache, std::slice::from_ref(key));

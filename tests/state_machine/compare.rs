@@ -56,8 +56,8 @@ pub fn everything(system: &System, model: &Model) -> Result<(), String> {
     let now = system.cache.statistics();
     same("resident", now.methods_resident, model.resident.len())?;
     same("on probation", now.methods_on_probation, 0)?;
-    let survivors = model.open_for_survivors.iter().flatten().count();
-    let open = usize::from(model.open.is_some()) + survivors;
+    let open = model.open_for_survivors.iter().chain(&model.open);
+    let open = open.flatten().count();
     same("open", now.generations_open, open)?;
     let sealed = model.generations.len() - open;
     same("sealed", now.generations_sealed, sealed)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inkpot::{Assumption, Cache, Keep, Lease, Reclaimer, Stress};
 
-use crate::model::{LIMIT, PARTICIPANTS, relies_on};
+use crate::model::{GROUPS, LIMIT, PARTICIPANTS, relies_on};
 use crate::participant::{Command, Life, Reply};
 use crate::support::fibre::Fibre;
 use crate::support::synthetic::{Code, Counts, Synthetic, Unary};
@@ -38,8 +38,10 @@ impl System {
         let group = Assumption::new();
         let assumptions = [group.member(), group.member(), Assumption::new(), group];
         let of = assumptions.clone();
-        let backend =
-            Synthetic::relying(move |code| relies_on(code).map(|a| of[a].clone()).collect());
+        let backend = Synthetic {
+            groups: GROUPS as u32,
+            ..Synthetic::relying(move |code| relies_on(code).map(|a| of[a].clone()).collect())
+        };
         let counts = backend.counts.clone();
         let cache = Cache::with_backend(backend)
             .reclaimer(Reclaimer::Manual)

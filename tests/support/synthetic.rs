@@ -198,6 +198,8 @@ pub struct Synthetic {
     pub counts: Arc<Counts>,
     pub context_per_method: u64,
     pub relies: Option<Relies>,
+    /// Groups that methods are in, by their numbers.
+    pub groups: u32,
 }
 
 /// Called while a method is compiled, with what makes it rely on an assumption.
@@ -209,6 +211,7 @@ impl Default for Synthetic {
             counts: Arc::default(),
             context_per_method: CONTEXT_PER_METHOD,
             relies: None,
+            groups: 1,
         }
     }
 }
@@ -275,6 +278,10 @@ impl Backend<Code> for Synthetic {
             }
         }
         Ok(emitter.finish())
+    }
+
+    fn group(&self, key: &Code) -> u64 {
+        u64::from(key.n % self.groups)
     }
 
     fn resolve(&self, symbol: &str) -> Option<*const ()> {

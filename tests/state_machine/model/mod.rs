@@ -12,6 +12,8 @@ pub use machine::{Reference, Transition};
 pub use memory::Generation;
 pub use threads::{Participant, Pointer};
 
+/// Groups of methods, by their numbers.
+pub const GROUPS: usize = 2;
 /// Methods of a generation, at most.
 pub const LIMIT: usize = 6;
 pub const PARTICIPANTS: usize = 2;
@@ -93,7 +95,8 @@ pub struct Model {
     pub fibres: Vec<Fibre>,
     /// Open and sealed ones.
     pub generations: BTreeMap<u64, Generation>,
-    pub open: Option<u64>,
+    /// Open for what is compiled, by groups.
+    pub open: [Option<u64>; GROUPS],
     /// Open for what moves: for those that are not kept, and those that are.
     pub open_for_survivors: [Option<u64>; 2],
     next_generation: u64,
@@ -198,7 +201,7 @@ impl Model {
     }
 
     fn bury_if_dead(&mut self, id: u64) {
-        let mut open = self.open_for_survivors.iter().chain([&self.open]);
+        let mut open = self.open_for_survivors.iter().chain(&self.open);
         if open.any(|open| *open == Some(id)) || !self.generations[&id].live.is_empty() {
             return;
         }
@@ -231,15 +234,25 @@ impl Model {
         }
     }
 
-    fn seal(&mut self) {
-        if let Some(id) = self.open.take() {
+    /// Where a method is compiled: a small budget has no room for several open generations.
+    fn group(&self, code: Code) -> usize {
+        match self.no_room {
+            true => 0,
+            false => code.n as usize % GROUPS,
+        }
+    }
+
+    fn seal(&mut self, group: usize) {
+        if let Some(id) = self.open[group].take() {
             self.bury_if_dead(id);
         }
     }
 
     /// Those of survivors, too.
     fn seal_all(&mut self) {
-        self.seal();
+        for group in 0..GROUPS {
+            self.seal(group);
+        }
         for kept in [0, 1] {
             self.seal_survivors(kept);
         }
@@ -256,7 +269,7 @@ impl Model {
         let open: Vec<u64> = self
             .open_for_survivors
             .iter()
-            .chain([&self.open])
+            .chain(&self.open)
             .flatten()
             .copied()
             .collect();
@@ -311,18 +324,19 @@ impl Model {
     }
 
     /// The generation that takes the next batch.
-    fn open(&mut self) -> u64 {
-        if let Some(id) = self.open {
+    fn open(&mut self, group: usize) -> u64 {
+        if let Some(id) = self.open[group] {
             return id;
         }
         let id = self.begin(CONTEXT);
-        self.open = Some(id);
+        self.open[group] = Some(id);
         id
     }
 
     /// The worker compiles a method that is not resident.
     fn compile(&mut self, code: Code) {
-        let id = self.open();
+        let group = self.group(code);
+        let id = self.open(group);
         let no_room = self.no_room;
         let emitted = !matches!(code.how, How::Refuse | How::GiveUp | How::Panic);
         if no_room {
@@ -349,7 +363,7 @@ impl Model {
             self.failures += 1;
         }
         if full {
-            self.seal();
+            self.seal(group);
         }
     }
 

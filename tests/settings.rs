@@ -205,9 +205,11 @@ define i64 @self(i64 %n) {
     assert!(none > all, "{none} bytes, {all} bytes");
 }
 
-/// Code alive, after each of many methods of a generation each.
+/// Code alive, after each of many methods of a generation each. (Those that move would be there twice for
+/// a moment.)
 fn levels(builder: Builder<Code>) -> Vec<u64> {
-    let cache = builder.generation_methods(1).build().unwrap();
+    let builder = builder.generation_methods(1).evacuate(false);
+    let cache = builder.build().unwrap();
     let alive = |n| {
         one_by_one(&cache, n..n + 1, 0);
         let bytes = cache.statistics().bytes;

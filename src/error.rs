@@ -201,6 +201,12 @@ impl std::fmt::Display for MapStep {
 }
 
 impl Error {
+    /// Whether there may be room another time.
+    pub(crate) fn is_for_want_of_memory(&self) -> bool {
+        use Error::{HardLimit, Memory, OutOfSpace};
+        matches!(self, HardLimit { .. } | Memory { .. } | OutOfSpace { .. })
+    }
+
     pub(crate) fn map(step: MapStep, bytes: u64, error: std::io::Error) -> Self {
         Error::Memory {
             step,

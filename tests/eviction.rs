@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -369,4 +370,97 @@ fn a_budget_below_the_smallest_generation_evicts_nothing_of_it() {
     }
     let s = cache.statistics();
     assert_eq!((s.compiles, s.evictions), (2, 0), "{s:#?}");
+}
+
+/// A policy that panics now and then, against its contract.
+struct Unwell {
+    order: Lru,
+    calls: u32,
+    well: Arc<AtomicBool>,
+}
+
+impl Unwell {
+    fn perhaps(&mut self) {
+        self.calls += 1;
+        if self.calls.is_multiple_of(7) && !self.well.load(Ordering::Relaxed) {
+            // Without the message that a panic prints.
+            std::panic::resume_unwind(Box::new("a policy's panic on purpose"));
+        }
+    }
+}
+
+impl Policy for Unwell {
+    fn insert(&mut self, id: MethodId, cost: Cost) {
+        self.order.insert(id, cost);
+        self.perhaps();
+    }
+
+    fn hit(&mut self, id: MethodId) {
+        self.order.hit(id);
+        self.perhaps();
+    }
+
+    fn remove(&mut self, id: MethodId) {
+        self.order.remove(id);
+        self.perhaps();
+    }
+
+    fn victim(&mut self) -> Option<MethodId> {
+        self.order.victim()
+    }
+
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn name(&self) -> &'static str {
+        "unwell"
+    }
+}
+
+/// Whatever a policy does, no generation is lost while its code is live, nor afterwards.
+#[test]
+fn a_policy_that_panics_loses_no_code() {
+    let well = Arc::new(AtomicBool::new(false));
+    let policy = Unwell {
+        order: Lru::new(),
+        calls: 0,
+        well: well.clone(),
+    };
+    let cache = builder(policy).build().unwrap();
+    let me = cache.participant("test");
+    let mut random = Random::new(11);
+    let code = |n: u32| Code::new(n, How::Call).framed().padded(3_000);
+    for round in 0..3_000 {
+        let handle = method(&cache, code(random.below(600)));
+        let mut guard = me.pin();
+        // Compiled or not: the policy may have panicked meanwhile.
+        if let Ok(entry) = handle.get(&mut guard) {
+            // A callee is there if it can be called without being compiled.
+            if cache.is_resident(&handle.key().callee().unwrap()) {
+                // SAFETY: the type is right.
+                assert_eq!(unsafe { entry.call(5) }, handle.key().result(5));
+            }
+        }
+        drop(guard);
+        if round % 16 == 0 {
+            cache.maintain();
+        }
+    }
+    assert!(cache.statistics().evacuations > 0);
+    well.store(true, Ordering::Relaxed);
+    for n in 0..100 {
+        get(&cache, &me, code(n));
+    }
+    cache.evict_all();
+    cache.seal();
+    let started = Instant::now();
+    while cache.statistics().mapped_code_bytes > 0 {
+        cache.maintain();
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{:#?}",
+            cache.statistics()
+        );
+    }
 }

@@ -170,9 +170,11 @@ impl<K: Key> Core<K> {
             if with.is_empty() {
                 continue;
             }
+            // Keys say their names before the lock is taken, and are dropped after it.
+            let names: Vec<String> = with.iter().map(|l| l.method.short_name()).collect();
             let mut slot = lock(self.open.survivors(kept));
-            for some in with.chunks(TOGETHER) {
-                fixed.append(&mut self.move_some(&mut slot, leaving, some)?);
+            for (some, names) in with.chunks(TOGETHER).zip(names.chunks(TOGETHER)) {
+                fixed.append(&mut self.move_some(&mut slot, leaving, some, names)?);
                 self.seal_if_full(&mut slot);
             }
         }
@@ -185,6 +187,7 @@ impl<K: Key> Core<K> {
         slot: &mut Option<Open<K>>,
         leaving: &Leaving<K>,
         some: &[Leaver<K>],
+        names: &[String],
     ) -> Result<Vec<Arc<Method<K>>>, Error> {
         let recipes: Vec<&Recipe> = some.iter().filter_map(|l| l.recipe.as_ref()).collect();
         let open = slot.get_or_insert_with(|| self.open_for_survivors());
@@ -213,8 +216,8 @@ impl<K: Key> Core<K> {
         };
         self.take_along(open, leaving, &recipes);
         open.methods += some.len();
-        let functions = some.iter().zip(&taken.functions);
-        let named = functions.filter_map(|(l, function)| Some((&*l.method, function.as_ref()?)));
+        let functions = names.iter().zip(&taken.functions);
+        let named = functions.filter_map(|(name, f)| Some((name.clone(), f.as_ref()?)));
         self.name(open.id, &taken.data, named);
         let mut moves = Vec::with_capacity(some.len());
         let mut failed = Vec::new();
@@ -265,7 +268,7 @@ impl<K: Key> Core<K> {
         let beside = self.beside_generations();
         let mut ledger = self.ledger();
         let limit = ledger.limits.hard_limit;
-        let in_use = ledger.alive.total() + ledger.retired.total() + beside;
+        let in_use = ledger.in_use() + beside;
         if in_use.saturating_add(needed) > limit {
             return Err(Error::HardLimit {
                 method: "survivors of a generation".to_owned(),

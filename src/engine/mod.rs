@@ -8,8 +8,8 @@
 //! # Locks
 //!
 //! Taken in this order, never the other way round. While code of the embedder's runs only a worker's own
-//! is held; but the `Debug` of keys, which names what moves, runs under that of survivors, and policies, and with
-//! the feature `tracing` subscribers and the `Debug` of keys, run under the ledger. What the ledger lets go of is dropped when it is unlocked (`ledger::Locked`).
+//! is held; but policies, and with the feature `tracing` subscribers and the `Debug` of keys, run
+//! under the ledger. What the ledger lets go of is dropped when it is unlocked (`ledger::Locked`).
 //!
 //! 1. a worker's open generation (held while it compiles); then that of methods that stay; then one of
 //!    survivors (held while methods move)

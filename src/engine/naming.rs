@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::core::Core;
 use crate::code::{Found, Kind, Named};
 use crate::link::LinkedFunction;
-use crate::method::{Key, Method};
+use crate::method::Key;
 use crate::observe::Symbol;
 
 impl<K: Key> Core<K> {
@@ -15,10 +15,10 @@ impl<K: Key> Core<K> {
         &self,
         generation: u64,
         data: &[Range<u64>],
-        methods: impl Iterator<Item = (&'m Method<K>, &'m LinkedFunction)>,
+        methods: impl Iterator<Item = (String, &'m LinkedFunction)>,
     ) {
         let mut all: Vec<(u64, u64, String)> = methods
-            .map(|(method, function)| (function.address, function.size, method.short_name()))
+            .map(|(name, function)| (function.address, function.size, name))
             .collect();
         all.sort_unstable_by_key(|(address, ..)| *address);
         let Some((.., first)) = all.first() else {

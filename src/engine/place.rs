@@ -84,7 +84,7 @@ impl<K: Key> Core<K> {
             let linked = outcomes.iter().filter_map(|outcome| {
                 let entry = outcome.result.as_ref().ok()?.entry as u64;
                 let function = added.functions.iter().find(|f| f.address == entry)?;
-                Some((&*outcome.method, function))
+                Some((outcome.method.short_name(), function))
             });
             self.name(open.id, &added.data, linked);
         }
@@ -219,7 +219,7 @@ impl<K: Key> Core<K> {
         let beside = self.beside_generations();
         let mut ledger = self.ledger();
         let limit = ledger.limits.hard_limit;
-        let in_use = ledger.alive.total() + ledger.retired.total() + beside;
+        let in_use = ledger.in_use() + beside;
         let fits = in_use.saturating_add(needed) <= limit;
         if fits {
             ledger.reserve(open.id, growth);

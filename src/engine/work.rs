@@ -111,6 +111,7 @@ impl<K: Key> Core<K> {
                     method: b.name(),
                     message: message.clone(),
                 });
+                self.ledger().came_to_nothing(&b.method);
             }
         }
     }

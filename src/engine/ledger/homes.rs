@@ -65,7 +65,9 @@ impl<K: Key> Info<K> {
     /// bytes that may be moved for each byte that comes back.
     pub(super) fn worth(&self, work: f64, live: u64, fixed: u64) -> Option<Slack> {
         let tied = !self.staying.is_empty() || (self.kept > 0 && fixed > 0);
-        if self.stage == Stage::Open || self.stuck || tied {
+        // One that waits for compilations gives nothing back before they are done.
+        let waits = self.leaving && self.body.is_some();
+        if self.stage == Stage::Open || self.stuck || waits || tied {
             return None;
         }
         let lost = self.lost(live);

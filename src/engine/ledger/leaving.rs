@@ -1,5 +1,6 @@
 //! Which generations are left, and what becomes of them meanwhile.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::generations::{Info, Stage};
@@ -89,9 +90,20 @@ impl<K: Key> Ledger<K> {
                 continue;
             };
             let method = self.homes[&member.id].method.clone();
-            if cold_go && resident.is_listed() && self.still_on_probation(&method) {
-                self.drop_code(&method, Cause::Evicted);
-                continue;
+            if cold_go && resident.is_listed() {
+                // A policy may panic here, which must not cost the body: its code is live.
+                let gone = catch_unwind(AssertUnwindSafe(|| {
+                    self.still_on_probation(&method) && self.drop_code(&method, Cause::Evicted)
+                }));
+                match gone {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(panic) => {
+                        self.gone.methods.push(method);
+                        self.end_leaving(Leaving { id, body, members }, true);
+                        resume_unwind(panic);
+                    }
+                }
             }
             let kept = usize::from(method.is_kept());
             members[kept].push(Leaver {
@@ -119,12 +131,21 @@ impl<K: Key> Ledger<K> {
         self.give_body(leaving.id, leaving.body);
     }
 
-    /// A method that was to leave a generation could not be compiled again: it is not tried again.
-    pub(super) fn get_stuck(&mut self, id: u64) {
+    /// A method that was to leave a generation was not compiled again: the generation is what it was. It is not
+    /// tried again if that was `for_good`.
+    pub(super) fn give_leaving_up(&mut self, id: u64, for_good: bool) {
         if let Some(info) = self.generations.get_mut(&id).filter(|i| i.leaving) {
             info.leaving = false;
-            info.stuck = true;
+            info.stuck |= for_good;
             self.settle(id);
+        }
+    }
+
+    /// As that, for a method whose compilation came to nothing, not even an error.
+    pub(crate) fn came_to_nothing(&mut self, method: &Method<K>) {
+        let resident = method.lock().resident;
+        if let Some(resident) = resident {
+            self.give_leaving_up(resident.generation, false);
         }
     }
 }

@@ -213,12 +213,15 @@ impl<K: Key> Ledger<K> {
                     || !bonds.iter().all(Bond::is_current) =>
                 {
                     self.counters.stale += 1;
+                    if let Some(resident) = &state.resident {
+                        self.give_leaving_up(resident.generation, false);
+                    }
                     self.gone.errors.extend(result.err());
                 }
                 Err(error) => {
                     self.counters.failures += 1;
                     if let Some(resident) = &state.resident {
-                        self.get_stuck(resident.generation);
+                        self.give_leaving_up(resident.generation, !error.is_for_want_of_memory());
                     }
                     event!("failed", key = ?method.key, error = %error);
                     // Nobody else asks how it ended.
@@ -259,6 +262,10 @@ impl<K: Key> Ledger<K> {
                         recipe,
                     };
                     self.admit(&method, &resident, home);
+                    if left.is_some() && method.is_kept() {
+                        // It was a candidate before, and stays now.
+                        self.policy.remove(method.id);
+                    }
                     event!("published", key = ?method.key, generation, bytes);
                     method.notify();
                     self.gone.methods.push(method);

@@ -44,6 +44,11 @@ impl<K: Key> Ledger<K> {
         self.fill_probation(|ledger| ledger.is_above(ledger.limits.low, extra));
     }
 
+    /// What a hard limit is held against, besides what is charged elsewhere.
+    pub(crate) fn in_use(&self) -> u64 {
+        self.alive.total() + self.retired.total() + self.recipe_bytes
+    }
+
     /// Whether memory is short for as long as survivors are where they are.
     pub(crate) fn wants_evacuation(&self, mark: Mark, coming: Sizes, beside: u64) -> bool {
         let extra = (coming.code(), coming.code() + coming.unwind + beside);

@@ -165,6 +165,10 @@ impl Machine {
             .ok_or_else(|| target_error(format!("none for {}", display(&triple))))
     }
 
+    pub(super) fn level(&self) -> OptLevel {
+        self.level
+    }
+
     pub(super) fn describe(&self, module: &Module<'_>) {
         module.set_triple(&self.inner.get_triple());
         module.set_data_layout(&self.inner.get_target_data().get_data_layout());
@@ -193,29 +197,24 @@ impl Machine {
         }
     }
 
-    /// Runs the passes for such a module.
-    pub(super) fn optimise(&self, module: &Module<'_>) -> Result<(), Error> {
-        self.run(self.level.pipeline(module), module)
+    /// The passes for such a module.
+    pub(super) fn passes(&self, module: &Module<'_>) -> &'static str {
+        self.level.pipeline(module)
     }
 
-    fn run(&self, passes: &str, module: &Module<'_>) -> Result<(), Error> {
+    /// Runs passes. What went wrong is returned in LLVM's words, or told to the context's handler.
+    pub(super) fn run(&self, passes: &str, module: &Module<'_>) -> Result<(), String> {
         module
             .run_passes(passes, &self.inner, PassBuilderOptions::create())
-            .map_err(|e| Error::Codegen {
-                method: "a batch".to_owned(),
-                message: e.to_string(),
-            })
+            .map_err(|e| e.to_string())
     }
 
     /// Generates an ELF object. What went wrong in the module is told to the context's handler.
-    pub(super) fn generate(&self, module: &Module<'_>) -> Result<Vec<u8>, Error> {
+    pub(super) fn generate(&self, module: &Module<'_>) -> Result<Vec<u8>, String> {
         self.inner
             .write_to_memory_buffer(module, FileType::Object)
             .map(|object| heap::measurable(object.as_slice()))
-            .map_err(|e| Error::Codegen {
-                method: "a batch".to_owned(),
-                message: e.to_string(),
-            })
+            .map_err(|e| e.to_string())
     }
 }
 

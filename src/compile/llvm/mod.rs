@@ -11,6 +11,7 @@ mod census;
 mod check;
 mod context;
 mod heap;
+mod job;
 mod labels;
 mod lower;
 mod machine;
@@ -31,6 +32,7 @@ use inkwell::module::Module;
 
 use self::census::Census;
 use self::context::LlvmContext;
+use self::job::Job;
 pub use self::machine::OptLevel;
 use self::machine::{Machine, Machines};
 pub use self::strip::DebugInfo;
@@ -247,40 +249,28 @@ impl<F: Frontend> Llvm<F> {
         batch.debug_info.apply(&module);
         lower::calls(&module, batch);
         batch.phases.emit += started.elapsed();
-        let started = Instant::now();
-        let optimised = match batch.optimised {
-            true => Ok(()),
-            false => machine.optimise(&module),
+        let passes = match batch.optimised {
+            true => "",
+            false => machine.passes(&module),
         };
-        if batch.polls {
-            polls::add(&module);
-        }
-        if batch.separable {
-            separate::apart(&module);
-        }
-        batch.phases.optimise += started.elapsed();
-        let started = Instant::now();
-        let generated = optimised.and_then(|()| machine.generate(&module));
-        batch.phases.generate += started.elapsed();
-        let said = context.take_errors();
-        let method = || match batch.len() {
-            1 => format!("{:?}", batch.key(0)),
-            n => format!("a batch of {n} methods"),
+        let job = Job {
+            passes,
+            level: machine.level(),
+            polls: batch.polls,
+            separable: batch.separable,
         };
-        match (generated, said) {
-            (Ok(object), None) => Ok(object),
-            (Ok(_), Some(message)) => Err(Error::Codegen {
-                method: method(),
+        let made = job
+            .run(context, machine, &module)
+            .map_err(|message| Error::Codegen {
+                method: match batch.len() {
+                    1 => format!("{:?}", batch.key(0)),
+                    n => format!("a batch of {n} methods"),
+                },
                 message,
-            }),
-            (Err(error), said) => {
-                let message = said.unwrap_or_else(|| error.to_string());
-                Err(Error::Codegen {
-                    method: method(),
-                    message,
-                })
-            }
-        }
+            })?;
+        batch.phases.optimise += made.optimise;
+        batch.phases.generate += made.generate;
+        Ok(made.object)
     }
 }
 

@@ -1,0 +1,71 @@
+//! From a module of methods to an object: passes, polls, sections, code.
+//!
+//! All that this needs stands in the module and in a [`Job`], so it can be done in another process as well
+//! (`crate::isolate`).
+
+use std::time::{Duration, Instant};
+
+use inkwell::module::Module;
+
+use super::context::LlvmContext;
+use super::machine::{Machine, OptLevel};
+use super::{polls, separate};
+
+/// What is to be done to a module whose methods have been emitted, verified and lowered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Job<'j> {
+    /// LLVM's passes, as `opt -passes` takes them; none if empty.
+    pub(crate) passes: &'j str,
+    /// The code generator's level.
+    pub(crate) level: OptLevel,
+    /// Whether polls are put in after the passes.
+    pub(crate) polls: bool,
+    /// Whether each function gets a section of its own.
+    pub(crate) separable: bool,
+}
+
+/// What came of a job.
+pub(crate) struct Made {
+    /// An ELF object, in a piece of memory that can be measured (`super::heap`).
+    pub(crate) object: Vec<u8>,
+    /// Time taken by the passes, polls and sections.
+    pub(crate) optimise: Duration,
+    /// Time taken by the code generator.
+    pub(crate) generate: Duration,
+}
+
+impl Job<'_> {
+    /// Does the job, on a module of this context, by a machine of the job's level. What LLVM had to say
+    /// against it is returned in its own words.
+    pub(super) fn run(
+        &self,
+        context: &LlvmContext,
+        machine: &Machine,
+        module: &Module<'_>,
+    ) -> Result<Made, String> {
+        let started = Instant::now();
+        let optimised = match self.passes {
+            "" => Ok(()),
+            passes => machine.run(passes, module),
+        };
+        if self.polls {
+            polls::add(module);
+        }
+        if self.separable {
+            separate::apart(module);
+        }
+        let optimise = started.elapsed();
+        let started = Instant::now();
+        let generated = optimised.and_then(|()| machine.generate(module));
+        let generate = started.elapsed();
+        match (generated, context.take_errors()) {
+            (Ok(object), None) => Ok(Made {
+                object,
+                optimise,
+                generate,
+            }),
+            (Ok(_), Some(said)) => Err(said),
+            (Err(message), said) => Err(said.unwrap_or(message)),
+        }
+    }
+}

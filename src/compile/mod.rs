@@ -11,4 +11,4 @@ mod queue;
 pub use batch::{Backend, Batch, Callee, Poll};
 pub(crate) use batch::{ErasedBackend, OwnSymbol, parse_symbol, sort, symbol_of};
 pub use llvm::{DebugInfo, Frontend, OptLevel, Unit};
-pub(crate) use queue::{Queue, Work, on_a_worker, set_on_a_worker};
+pub(crate) use queue::{Class, Queue, Work, on_a_worker, set_on_a_worker};

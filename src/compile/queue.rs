@@ -1,16 +1,21 @@
 //! Requests that wait for a compile worker.
 
+mod lists;
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::lists::Class;
+use self::lists::Lists;
 use crate::method::{Key, Method};
 
 /// What a worker is to do next.
 pub(crate) enum Work<K: Key> {
-    /// Compile these, together. All are of one group.
-    Batch(u64, Vec<Arc<Method<K>>>),
+    /// Compile these, together. All are of one class.
+    Batch(Class, Vec<Arc<Method<K>>>),
     /// Nothing came for a while.
     Idle,
     /// The cache is shutting down.
@@ -20,46 +25,24 @@ pub(crate) enum Work<K: Key> {
 /// No batch waits longer for others to come along, whatever the setting says.
 const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// First come, first served; and with the first those of its group.
+/// What is waited for first, then what was asked for most; and with the first those of its class.
+///
+/// Its lock is taken after a method's: a method whose phase is `Queued` is here, or on its way from
+/// here to whoever took it out.
 pub(crate) struct Queue<K: Key> {
     inner: Mutex<Inner<K>>,
     arrived: Condvar,
 }
 
 struct Inner<K: Key> {
-    /// Each with its group.
-    waiting: VecDeque<(u64, Arc<Method<K>>)>,
+    waiting: Lists<Arc<Method<K>>>,
     closed: bool,
-}
-
-impl<K: Key> Inner<K> {
-    /// Takes the first request, and others of its group. There is one.
-    fn take(&mut self, limit: usize) -> (u64, Vec<Arc<Method<K>>>) {
-        let group = self.waiting[0].0;
-        // Nearly always all are of one group.
-        let together = self.waiting.iter().take_while(|(g, _)| *g == group).count();
-        if together >= limit || together == self.waiting.len() {
-            let batch = self.waiting.drain(..together.min(limit));
-            return (group, batch.map(|(_, method)| method).collect());
-        }
-        let mut batch = Vec::new();
-        let mut rest = VecDeque::with_capacity(self.waiting.len());
-        for (of, method) in self.waiting.drain(..) {
-            if of == group && batch.len() < limit {
-                batch.push(method);
-            } else {
-                rest.push_back((of, method));
-            }
-        }
-        self.waiting = rest;
-        (group, batch)
-    }
 }
 
 impl<K: Key> Queue<K> {
     pub(crate) fn new() -> Self {
         let inner = Inner {
-            waiting: VecDeque::new(),
+            waiting: Lists::new(),
             closed: false,
         };
         Self {
@@ -72,21 +55,42 @@ impl<K: Key> Queue<K> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a request; false when the cache is shutting down.
-    pub(crate) fn push(&self, group: u64, method: Arc<Method<K>>) -> bool {
+    /// Queues a request, first if somebody waits for it; false when the cache is shutting down.
+    pub(crate) fn push(&self, class: Class, method: Arc<Method<K>>) -> bool {
         let mut inner = self.lock();
         if inner.closed {
             return false;
         }
-        inner.waiting.push_back((group, method));
+        // Who begins to wait from now on finds it here, and raises it.
+        let waited_for = method.is_waited_for();
+        inner
+            .waiting
+            .push(method.id.get(), method, class, waited_for);
         drop(inner);
         self.arrived.notify_one();
         true
     }
 
-    /// Waits for requests, and takes up to `limit`. A worker that finds more than one waits up
-    /// to `window` for others to come along; a lone request goes at once.
-    pub(crate) fn next(&self, limit: usize, window: Duration, idle: Duration) -> Work<K> {
+    /// A queued method is asked for once more. (If a worker has it already that makes no difference.)
+    pub(crate) fn ask(&self, method: &Method<K>) {
+        self.lock().waiting.ask(method.id.get());
+    }
+
+    /// Somebody begins to wait for a queued method.
+    pub(crate) fn raise(&self, method: &Method<K>) {
+        self.lock().waiting.raise(method.id.get());
+    }
+
+    /// Waits for requests, and takes up to `limit`, or a part of them for each of the `workers`. A
+    /// worker that finds more than one waits up to `window` for others to come along; a lone request
+    /// goes at once.
+    pub(crate) fn next(
+        &self,
+        limit: usize,
+        workers: usize,
+        window: Duration,
+        idle: Duration,
+    ) -> Work<K> {
         let mut inner = self.lock();
         while inner.waiting.is_empty() {
             if inner.closed {
@@ -117,18 +121,17 @@ impl<K: Key> Queue<K> {
                 break; // another worker took some
             }
         }
-        if inner.waiting.is_empty() {
+        let Some((class, batch)) = inner.waiting.take(limit, workers) else {
             return if inner.closed {
                 Work::Closed
             } else {
                 Work::Idle
             };
-        }
-        let (group, batch) = inner.take(limit);
+        };
         if !inner.waiting.is_empty() {
             self.arrived.notify_one();
         }
-        Work::Batch(group, batch)
+        Work::Batch(class, batch)
     }
 
     /// Requests that wait.
@@ -144,7 +147,7 @@ impl<K: Key> Queue<K> {
     pub(crate) fn close(&self) -> Vec<Arc<Method<K>>> {
         let mut inner = self.lock();
         inner.closed = true;
-        let rest = inner.waiting.drain(..).map(|(_, method)| method).collect();
+        let rest = inner.waiting.drain();
         drop(inner);
         self.arrived.notify_all();
         rest

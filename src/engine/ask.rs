@@ -1,13 +1,13 @@
 //! Asking for a method: by a handle, and by a call of an empty cell.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 
 use super::core::Core;
 use super::exit;
 use super::ledger::{Cause, relink};
-use crate::compile::on_a_worker;
+use crate::compile::{Class, on_a_worker};
 use crate::error::Error;
 use crate::method::{Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
@@ -48,31 +48,45 @@ impl<K: Key> Core<K> {
         }
     }
 
-    /// Queues the method unless it has code or is on its way.
+    /// Queues the method unless it has code; one that is queued already becomes more urgent.
     pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
         self.check_fork()?;
         let state = method.lock();
-        if state.resident.is_some() || state.phase != Phase::Idle {
+        if state.resident.is_some() {
             return Ok(());
         }
-        self.enqueue(method, state)
+        match state.phase {
+            Phase::Idle => {}
+            Phase::Queued => {
+                self.queue.ask(method);
+                return Ok(());
+            }
+            Phase::Compiling => return Ok(()),
+        }
+        drop(state);
+        self.enqueue(method, |state| state.resident.is_none())
     }
 
-    /// Queues a method that is not on its way.
+    /// Queues a method that is not on its way, if it `is_due` still.
     pub(super) fn enqueue(
         &self,
         method: &Arc<Method<K>>,
-        mut state: MutexGuard<'_, State>,
+        is_due: impl FnOnce(&State) -> bool,
     ) -> Result<(), Error> {
-        state.phase = Phase::Queued;
-        drop(state);
-        let group = self.backend.group(&method.key) % self.config.groups as u64;
-        if self.queue.push(group, method.clone()) {
+        // The embedder's, so before any lock is taken.
+        let class = Class {
+            tier: 0,
+            group: self.backend.group(&method.key) % self.config.groups as u64,
+        };
+        let mut state = method.lock();
+        if state.phase != Phase::Idle || !is_due(&state) {
             return Ok(());
         }
-        method.lock().phase = Phase::Idle;
-        method.notify();
-        Err(Error::ShuttingDown)
+        if !self.queue.push(class, method.clone()) {
+            return Err(Error::ShuttingDown);
+        }
+        state.phase = Phase::Queued;
+        Ok(())
     }
 
     /// The entry of code that is there, taken off probation.
@@ -117,7 +131,12 @@ impl<K: Key> Core<K> {
                     self.request(method)?;
                     state = method.lock();
                 }
-                (_, None) => watched = Some(state.attempts),
+                (phase, None) => {
+                    watched = Some(state.attempts);
+                    if phase == Phase::Queued {
+                        self.queue.raise(method);
+                    }
+                }
                 (_, Some(_)) => state = method.wait(state),
             }
         }

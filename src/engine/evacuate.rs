@@ -24,7 +24,7 @@ use super::ledger::{Leaver, Leaving, Mark, Move};
 use crate::error::Error;
 use crate::generation::{Failure, Open, Sizes};
 use crate::link::Recipe;
-use crate::method::{Key, Method, Phase};
+use crate::method::{Key, Method, State};
 
 /// Methods that are moved at a time.
 const TOGETHER: usize = 64;
@@ -283,11 +283,9 @@ impl<K: Key> Core<K> {
 
     /// Has a method compiled that has code still, in a generation that is being left.
     fn compile_again(&self, method: &Arc<Method<K>>, generation: u64) {
-        let state = method.lock();
-        let lives_there = state.resident.is_some_and(|r| r.generation == generation);
-        if lives_there && state.phase == Phase::Idle {
-            // If the cache is shutting down it stays where it is.
-            let _ = self.enqueue(method, state);
-        }
+        let lives_there =
+            |state: &State| state.resident.is_some_and(|r| r.generation == generation);
+        // If the cache is shutting down it stays where it is.
+        let _ = self.enqueue(method, lives_there);
     }
 }

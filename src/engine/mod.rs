@@ -16,7 +16,7 @@
 //! 2. the reclaimer's state
 //! 3. the fork lock, shared (held while a batch is linked or a region is recycled)
 //! 4. the ledger
-//! 5. a method's state; the queue; the pool; slots of code memory; lists of assumptions
+//! 5. a method's state, and then the queue; the pool; slots of code memory; lists of assumptions
 
 mod ask;
 mod assumptions;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::core::{Core, lock};
 use super::fork;
+use crate::compile::Class;
 use crate::config::ContextRelease;
 use crate::error::Error;
 use crate::generation::{Body, Context, Open, Region};
@@ -66,10 +67,10 @@ impl<K: Key> Core<K> {
         &self.open.staying
     }
 
-    /// A worker's open generation for methods of a group.
-    pub(super) fn slot_for(&self, worker: usize, group: u64) -> &Slot<K> {
+    /// A worker's open generation for methods of a class.
+    pub(super) fn slot_for(&self, worker: usize, class: Class) -> &Slot<K> {
         let slots = &self.open.of_workers[worker];
-        &slots[(group % self.groups_open() as u64) as usize]
+        &slots[(class.group % self.groups_open() as u64) as usize]
     }
 
     /// How many generations a worker may have open: what is open cannot go, so it is a small part

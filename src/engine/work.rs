@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::core::{Core, lock};
 use super::exit;
 use super::ledger::{Outcome, Published};
-use crate::compile::{Batch, Work};
+use crate::compile::{Batch, Class, Work};
 use crate::error::Error;
 use crate::generation::{Open, Sizes};
 use crate::method::{Key, Method, Phase, State};
@@ -69,9 +69,10 @@ impl<K: Key> Core<K> {
             .clamp(SHORTEST_REST, LONGEST_REST);
         loop {
             let window = self.config.batch_window;
-            let resting = match self.queue.next(self.config.batch_limit, window, idle) {
-                Work::Batch(group, methods) => {
-                    self.compile(worker, group, methods);
+            let (limit, workers) = (self.config.batch_limit, self.config.workers);
+            let resting = match self.queue.next(limit, workers, window, idle) {
+                Work::Batch(class, methods) => {
+                    self.compile(worker, class, methods);
                     false
                 }
                 Work::Idle => true,
@@ -97,9 +98,9 @@ impl<K: Key> Core<K> {
     }
 
     /// Compiles requests together, and publishes what comes of each.
-    fn compile(&self, worker: usize, group: u64, methods: Vec<Arc<Method<K>>>) {
+    fn compile(&self, worker: usize, class: Class, methods: Vec<Arc<Method<K>>>) {
         let begun: Vec<Begun<K>> = methods.into_iter().map(Begun::now).collect();
-        let mut slot = lock(self.slot_for(worker, group));
+        let mut slot = lock(self.slot_for(worker, class));
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, false)));
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.

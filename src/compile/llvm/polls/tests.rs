@@ -291,7 +291,7 @@ fn every_shape_at_every_level() {
             let context = Context::create();
             let module = parse(&context, text);
             machines.describe(&module);
-            machine.optimise(&module).unwrap();
+            machine.run(machine.passes(&module), &module).unwrap();
             add(&module);
             module.verify().unwrap();
             let object = machine.generate(&module).unwrap();
@@ -394,7 +394,7 @@ fn graphs_of_all_kinds() {
         let module = parse(&context, &text);
         if round % 2 == 0 {
             machine.describe(&module);
-            machine.optimise(&module).unwrap();
+            machine.run(machine.passes(&module), &module).unwrap();
         }
         polls += check(&module, &text);
     }

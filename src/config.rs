@@ -1,5 +1,7 @@
 //! The settings of a cache, and the builder that makes one.
 
+mod wishes;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -116,6 +118,7 @@ pub(crate) struct Config {
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) on_stall: Option<OnStall>,
     pub(crate) before_exit: Option<BeforeExit>,
+    pub(crate) wishes: wishes::Settings,
 }
 
 /// What `Stress` takes if nothing else was asked for.
@@ -168,6 +171,7 @@ impl Default for Config {
             quarantine: None,
             on_stall: None,
             before_exit: None,
+            wishes: wishes::Settings::default(),
         }
     }
 }

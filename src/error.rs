@@ -100,7 +100,8 @@ pub enum Error {
     /// The reservation of address space has no room left in one of its stripes.
     #[error("no {bytes} bytes of address space are left for {stripe}")]
     OutOfSpace {
-        /// `text`, `constants`, `unwind`, `data`, `cells`, `thunks` or `callbacks`.
+        /// `text`, `constants`, `unwind`, `data`, `cells`, `thunks`, `callbacks`, `fallbacks` or
+        /// `fallbackpairs`.
         stripe: String,
         /// Bytes asked for.
         bytes: u64,

@@ -103,7 +103,9 @@ pub use error::{BoxError, Error, LinkError, MapStep};
 pub use handle::{Handle, Keep};
 pub use invalidate::{Assumed, Assumption, Invalidation};
 pub use lease::Lease;
-pub use method::{Entry, Key, MethodType};
+pub use method::{Entry, Fallback, FallbackArgument, FallbackResult, Key, MethodType};
+#[doc(hidden)]
+pub use method::{fallback_move as __fallback_move, fallback_result as __fallback_result};
 pub use observe::{Bytes, CompileTime, MethodIs, Occupancy, Stall, Statistics, Staying, Symbol};
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 

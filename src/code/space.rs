@@ -28,9 +28,13 @@ pub(crate) enum Kind {
     Data,
     /// Entries of methods for threads that are not registered: readable and executable.
     Callbacks,
+    /// What leads to the embedder's fallbacks: readable and executable.
+    Fallbacks,
+    /// What these load: readable and writable, private to the process.
+    FallbackPairs,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 9] = [
     Kind::Thunks,
     Kind::Cells,
     Kind::Text,
@@ -38,6 +42,8 @@ const KINDS: [Kind; 7] = [
     Kind::Unwind,
     Kind::Data,
     Kind::Callbacks,
+    Kind::Fallbacks,
+    Kind::FallbackPairs,
 ];
 
 impl Kind {
@@ -45,17 +51,19 @@ impl Kind {
     const fn shape(self) -> (u64, u64) {
         const MIB: u64 = 1 << 20;
         match self {
-            Kind::Thunks | Kind::Cells => (64 * MIB, 64 << 10),
+            Kind::Thunks | Kind::Cells | Kind::Fallbacks | Kind::FallbackPairs => {
+                (64 * MIB, 64 << 10)
+            }
             Kind::Text => (960 * MIB, 16 << 10),
-            Kind::Constants => (384 * MIB, 16 << 10),
-            Kind::Unwind => (384 * MIB, 32 << 10),
+            Kind::Constants => (336 * MIB, 16 << 10),
+            Kind::Unwind => (336 * MIB, 32 << 10),
             Kind::Data => (128 * MIB, 16 << 10),
             Kind::Callbacks => (16 * MIB, 16 << 10),
         }
     }
 
     fn private(self) -> bool {
-        matches!(self, Kind::Cells | Kind::Data)
+        matches!(self, Kind::Cells | Kind::Data | Kind::FallbackPairs)
     }
 }
 
@@ -276,7 +284,10 @@ impl CodeSpace {
             Some(b) => b.clone(),
             None => self.current_backing(kind)?,
         };
-        let executable = matches!(kind, Kind::Thunks | Kind::Callbacks | Kind::Text);
+        let executable = matches!(
+            kind,
+            Kind::Thunks | Kind::Callbacks | Kind::Fallbacks | Kind::Text
+        );
         // SAFETY: as above.
         unsafe { backing.map_sealed(address, address - self.reservation.base(), len, executable)? };
         Ok(Some(backing))
@@ -285,7 +296,7 @@ impl CodeSpace {
     fn current_backing(&self, kind: Kind) -> std::io::Result<Arc<Backing>> {
         let mut backings = lock(&self.backing);
         let backing = match kind {
-            Kind::Thunks | Kind::Callbacks => &mut backings.thunks,
+            Kind::Thunks | Kind::Callbacks | Kind::Fallbacks => &mut backings.thunks,
             _ => &mut backings.current,
         };
         if backing.is_none() {
@@ -370,9 +381,12 @@ impl CodeSpace {
             bytes: run.len,
         };
         self.symbols.unmapped(freed.kind, freed.first, freed.n);
-        // Chunks of cells, thunks and callbacks are released only when nobody has seen them, and
-        // must be taken again in order.
-        let never_seen = matches!(run.kind, Kind::Cells | Kind::Thunks | Kind::Callbacks);
+        // Chunks of cells, thunks, callbacks and fallbacks are released only when nobody has seen them,
+        // and must be taken again in order.
+        let never_seen = !matches!(
+            run.kind,
+            Kind::Text | Kind::Constants | Kind::Unwind | Kind::Data
+        );
         match self.ward.as_ref().filter(|_| !never_seen) {
             Some(ward) => self.let_go(ward.admit(freed)),
             None => self.let_go([freed]),

@@ -9,7 +9,7 @@ use super::llvm::DebugInfo;
 use crate::error::Error;
 use crate::generation::Context;
 use crate::invalidate::{Assumed, Assumption, Bond, Relying};
-use crate::method::{Key, Method, Table};
+use crate::method::{Fallback, Key, Method, Table};
 
 /// Turns keys into object bytes. Implemented for LLVM by every [`Frontend`](crate::Frontend);
 /// implement it yourself for code that does not come from LLVM.
@@ -55,6 +55,13 @@ pub trait Backend<K: Key>: Send + Sync + 'static {
     fn group(&self, key: &K) -> u64 {
         let _ = key;
         0
+    }
+
+    /// Where calls of a method go while it has no code: see
+    /// [`Frontend::fallback`](crate::Frontend::fallback).
+    fn fallback(&self, key: &K) -> Fallback {
+        let _ = key;
+        Fallback::default()
     }
 }
 
@@ -343,6 +350,8 @@ pub(crate) trait ErasedBackend<K: Key>: Send + Sync {
     fn resolve(&self, symbol: &str) -> Option<*const ()>;
     /// By whoever asks for a method. A panic is no group.
     fn group(&self, key: &K) -> u64;
+    /// By whoever mentions a key first. A panic is none.
+    fn fallback(&self, key: &K) -> Fallback;
 }
 
 impl<K: Key, B: Backend<K>> ErasedBackend<K> for B {
@@ -370,5 +379,10 @@ impl<K: Key, B: Backend<K>> ErasedBackend<K> for B {
 
     fn group(&self, key: &K) -> u64 {
         catch_unwind(AssertUnwindSafe(|| Backend::group(self, key))).unwrap_or(0)
+    }
+
+    fn fallback(&self, key: &K) -> Fallback {
+        let asked = catch_unwind(AssertUnwindSafe(|| Backend::fallback(self, key)));
+        asked.unwrap_or(Fallback::none())
     }
 }

@@ -90,7 +90,7 @@ impl<K: Key> Core<K> {
     }
 
     /// The entry of code that is there, taken off probation.
-    fn link_again(&self, method: &Method<K>) -> Option<usize> {
+    pub(super) fn link_again(&self, method: &Method<K>) -> Option<usize> {
         let mut state = method.lock();
         let resident = state.resident.as_mut()?;
         if resident.probation {
@@ -142,10 +142,13 @@ impl<K: Key> Core<K> {
         }
     }
 
-    /// Where a call of an empty cell goes on, on a pinned thread. Frames of code lie below: while it
+    /// Where a call of an empty cell goes on, on a pinned thread: to the fallback, or it waits. Frames of code lie below: while it
     /// waits the thread is unpinned, and what its stack has addresses of is held.
     fn resolve(&self, method: &Arc<Method<K>>) -> Result<usize, Error> {
         self.stress(method);
+        if let Some(fallback) = method.fallback {
+            return Ok(self.code_or(method, fallback));
+        }
         let _waiter = method.waiter();
         let mut vain = 0;
         loop {

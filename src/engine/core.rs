@@ -33,7 +33,7 @@ pub(crate) struct Core<K: Key> {
     /// Generations that are open.
     pub(crate) open: Slots<K>,
     pub(crate) pool: Pool,
-    pub(crate) backend: Box<dyn ErasedBackend<K>>,
+    pub(crate) backend: Arc<dyn ErasedBackend<K>>,
     pub(crate) space: Arc<CodeSpace>,
     /// This process is a child of the one that made the cache.
     pub(crate) forked: AtomicBool,
@@ -100,7 +100,18 @@ impl<K: Key> Core<K> {
         let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
         let domain = Arc::new(Domain::new(Holds::new(&space)));
-        let table = Arc::new(Table::new(space.clone(), context, domain.clone())?);
+        let backend: Arc<dyn ErasedBackend<K>> = backend.into();
+        let common = config.wishes.fallback;
+        // Records may outlive the cache; the front end does not.
+        let asked = Arc::downgrade(&backend);
+        let fallback_of = move |key: &K| asked.upgrade()?.fallback(key).resolve(common);
+        let table = Table::new(
+            space.clone(),
+            context,
+            domain.clone(),
+            Box::new(fallback_of),
+        )?;
+        let table = Arc::new(table);
         let bonds_bytes = Arc::<AtomicU64>::default();
         let bonds = Bonds::new(bonds_bytes.clone());
         let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
@@ -157,6 +168,7 @@ impl<K: Key> Core<K> {
             + self.table.callbacks() as u64 * CALLBACK_BYTES
             + self.space.symbols().bytes()
             + self.bonds_bytes.load(Ordering::Relaxed)
+            + self.table.fallback_bytes()
     }
 
     /// What the budget is charged besides generations: records, and contexts that are kept ready.

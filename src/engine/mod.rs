@@ -30,6 +30,7 @@ mod open;
 mod place;
 mod recycle;
 mod stall;
+mod wish;
 mod work;
 
 pub(crate) use self::core::{Core, Life};

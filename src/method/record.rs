@@ -1,5 +1,6 @@
 //! One method, from the first mention of its key until nobody can mention it.
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,8 @@ pub(crate) struct Method<K: Key> {
     pub(crate) id: MethodId,
     /// The number of its cell.
     pub(crate) cell: u32,
+    /// The thunk that leads to its fallback, if it has one.
+    pub(crate) fallback: Option<NonZeroUsize>,
     state: Mutex<State>,
     changed: Condvar,
     /// Threads that wait for its code: until they have it the method is no victim.
@@ -92,8 +95,16 @@ impl Resident {
 }
 
 impl<K: Key> Method<K> {
-    pub(super) fn new(key: K, hash: u64, id: MethodId, cell: u32, table: Arc<Table<K>>) -> Self {
+    pub(super) fn new(
+        key: K,
+        hash: u64,
+        id: MethodId,
+        cell: u32,
+        fallback: Option<NonZeroUsize>,
+        table: Arc<Table<K>>,
+    ) -> Self {
         Self {
+            fallback,
             key,
             hash,
             id,

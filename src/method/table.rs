@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use super::Key;
 use super::callback::Callbacks;
 use super::cells::Cells;
+use super::fallback::Fallbacks;
 use super::map::{COUNTS, Map};
 use super::record::Method;
 use super::resolve::ResolveContext;
@@ -21,6 +22,9 @@ const CHUNKS: usize = 1024;
 
 type Owners<K> = Box<[AtomicPtr<Method<K>>]>;
 
+/// Entry and word of a key's fallback, if it has one.
+type FallbackOf<K> = Box<dyn Fn(&K) -> Option<(usize, usize)> + Send + Sync>;
+
 /// All methods that anybody can mention. The map holds them weakly: what keeps a method alive is
 /// listed at [`Method`].
 pub(crate) struct Table<K: Key> {
@@ -32,6 +36,9 @@ pub(crate) struct Table<K: Key> {
     given_out: Mutex<GivenOut<K>>,
     cells: Cells,
     callbacks: Callbacks,
+    fallbacks: Fallbacks,
+    /// Asks the front end, where code of the embedder's may run.
+    fallback_of: FallbackOf<K>,
     context: Box<ResolveContext>,
     /// This process is a forked child: locks may be held by threads that it does not have.
     abandoned: AtomicBool,
@@ -56,6 +63,7 @@ impl<K: Key> Table<K> {
         space: Arc<CodeSpace>,
         context: ResolveContext,
         domain: Arc<Domain>,
+        fallback_of: FallbackOf<K>,
     ) -> Result<Self, Error> {
         let context = Box::new(context);
         Ok(Self {
@@ -68,6 +76,8 @@ impl<K: Key> Table<K> {
                 callbacks: HashMap::new(),
             }),
             callbacks: Callbacks::new(space.clone(), domain),
+            fallbacks: Fallbacks::new(space.clone()),
+            fallback_of,
             cells: Cells::new(space, &*context)?,
             context,
             abandoned: AtomicBool::new(false),
@@ -101,9 +111,14 @@ impl<K: Key> Table<K> {
             }
             // Before the cell is taken, which a panic of theirs would lose.
             let (own, of_map) = (key.clone(), key.clone());
+            let fallback = (self.fallback_of)(key);
             let cell = self.cells.allocate(&*self.context)?;
+            let set = |(entry, word)| self.fallbacks.set(cell, entry, word);
+            let fallback = fallback.map(set).transpose();
+            let fallback = fallback.inspect_err(|_| self.cells.give_back(cell))?;
             let id = MethodId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
-            let method = Arc::new(Method::new(own, hash, id, cell, self.clone()));
+            let method = Method::new(own, hash, id, cell, fallback, self.clone());
+            let method = Arc::new(method);
             let owner = Arc::as_ptr(&method).cast_mut();
             self.owner(cell).store(owner, Ordering::Release);
             let weak = Arc::downgrade(&method);
@@ -149,6 +164,9 @@ impl<K: Key> Table<K> {
             .remove(method.hash, |weak| std::ptr::eq(weak.as_ptr(), this));
         self.owner(method.cell)
             .store(std::ptr::null_mut(), Ordering::Release);
+        if method.fallback.is_some() {
+            self.fallbacks.clear(method.cell);
+        }
         self.cells.give_back(method.cell);
     }
 
@@ -212,6 +230,11 @@ impl<K: Key> Table<K> {
     /// Methods whose canonical address is given out.
     pub(crate) fn addresses_taken(&self) -> usize {
         self.given_out().addresses.len()
+    }
+
+    /// Bytes that thunks to fallbacks take.
+    pub(crate) fn fallback_bytes(&self) -> u64 {
+        self.fallbacks.bytes()
     }
 
     /// Callbacks that are given out.

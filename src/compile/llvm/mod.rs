@@ -40,7 +40,7 @@ use self::unit::Finished;
 pub use self::unit::Unit;
 use super::{Backend, Batch};
 use crate::error::{BoxError, Error};
-use crate::method::{Key, Method, Table};
+use crate::method::{Fallback, Key, Method, Table};
 
 /// Emits methods as LLVM IR: what an embedder implements.
 ///
@@ -91,6 +91,17 @@ pub trait Frontend: Send + Sync + 'static {
     fn group(&self, key: &Self::Key) -> u64 {
         let _ = key;
         0
+    }
+
+    /// Where calls of a method go while it has no code, and the word that they bring. Default: to the
+    /// [fallback for all](crate::Builder::fallback), if there is one, with the word 0.
+    ///
+    /// Asked when the key is first mentioned (by a handle, or by code that calls it), by whoever does that, and again
+    /// only when nothing had referred to the key for a time. It must not call the cache. One that panics
+    /// means that the method has none.
+    fn fallback(&self, key: &Self::Key) -> Fallback {
+        let _ = key;
+        Fallback::default()
     }
 }
 
@@ -333,5 +344,9 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
 
     fn group(&self, key: &F::Key) -> u64 {
         self.frontend.group(key)
+    }
+
+    fn fallback(&self, key: &F::Key) -> Fallback {
+        self.frontend.fallback(key)
     }
 }

@@ -1,0 +1,23 @@
+//! Wishes: methods that somebody would rather have compiled, and does not wait for.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::core::Core;
+use crate::method::{Key, Method};
+
+impl<K: Key> Core<K> {
+    /// Code that is there, if only on probation, or else the `fallback`; then the code is wished for. Never waits.
+    pub(crate) fn code_or(&self, method: &Arc<Method<K>>, fallback: NonZeroUsize) -> usize {
+        // First: in a forked child the method's lock may be held by nobody.
+        if self.check_fork().is_ok() {
+            if let Some(entry) = self.link_again(method) {
+                method.note_call(entry);
+                return entry;
+            }
+            // It is only a wish: where nothing is compiled any more the fallback goes on.
+            let _ = self.request(method);
+        }
+        fallback.get()
+    }
+}

@@ -10,7 +10,7 @@ use crate::evict::Policy;
 use crate::handle::Handle;
 use crate::invalidate::Invalidation;
 use crate::method::{Key, MethodType};
-use crate::observe::{Occupancy, Statistics, Symbol};
+use crate::observe::{Listener, Occupancy, Statistics, Symbol};
 use crate::reclaim::Participant;
 
 /// A cache of compiled methods.
@@ -45,9 +45,10 @@ impl<K: Key> Cache<K> {
         config: Config,
         policy: Box<dyn Policy>,
         backend: Box<dyn ErasedBackend<K>>,
+        listener: Option<Box<dyn Listener<K>>>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            life: Life::start(config, policy, backend)?,
+            life: Life::start(config, policy, backend, listener)?,
         })
     }
 

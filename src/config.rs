@@ -12,7 +12,7 @@ use crate::compile::{Backend, DebugInfo, ErasedBackend, Frontend, OptLevel};
 use crate::error::Error;
 use crate::evict::{Lru, Policy};
 use crate::method::Key;
-use crate::observe::Stall;
+use crate::observe::{Listener, Stall};
 
 /// When a generation's LLVM context is disposed of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -184,6 +184,7 @@ pub struct Builder<K: Key> {
     policy: Box<dyn Policy>,
     level: OptLevel,
     backend: MakeBackend<K>,
+    listener: Option<Box<dyn Listener<K>>>,
 }
 
 impl<K: Key> Builder<K> {
@@ -205,6 +206,7 @@ impl<K: Key> Builder<K> {
             policy: Box::new(Lru::new()),
             level: OptLevel::default(),
             backend,
+            listener: None,
         }
     }
 
@@ -477,7 +479,7 @@ impl<K: Key> Builder<K> {
     pub fn build(self) -> Result<Cache<K>, Error> {
         check(&self.config)?;
         let backend = (self.backend)(self.level)?;
-        Cache::start(self.config, self.policy, backend)
+        Cache::start(self.config, self.policy, backend, self.listener)
     }
 }
 

@@ -106,7 +106,10 @@ pub use lease::Lease;
 pub use method::{Entry, Fallback, FallbackArgument, FallbackResult, Key, MethodType};
 #[doc(hidden)]
 pub use method::{fallback_move as __fallback_move, fallback_result as __fallback_result};
-pub use observe::{Bytes, CompileTime, MethodIs, Occupancy, Stall, Statistics, Staying, Symbol};
+pub use observe::{
+    Bytes, CompileTime, Event, EvictedBy, Listener, MethodIs, Occupancy, Stall, Statistics,
+    Staying, Symbol,
+};
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 
 /// What a panic said, if it said it in words.

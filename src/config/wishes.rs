@@ -2,6 +2,7 @@
 
 use super::Builder;
 use crate::method::Key;
+use crate::observe::Listener;
 
 /// What [`Builder`] documents.
 #[derive(Default)]
@@ -29,6 +30,13 @@ impl<K: Key> Builder<K> {
     /// finds none some 100 ns more, as it asks each time. Each method takes 32 bytes, charged as bookkeeping.
     pub fn fallback(mut self, entry: *const ()) -> Self {
         self.config.wishes.fallback = Some(entry as usize);
+        self
+    }
+
+    /// Hears what happens to methods: [`Event`](crate::Event)s, one by one, on a thread of the cache's own. Default:
+    /// none; then it costs a branch for each thing that happens, and none in calls.
+    pub fn listener(mut self, listener: impl Listener<K>) -> Self {
+        self.listener = Some(Box::new(listener));
         self
     }
 }

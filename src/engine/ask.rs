@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::core::Core;
 use super::exit;
 use super::ledger::{Cause, relink};
+use super::tell::Told;
 use crate::compile::{Class, on_a_worker};
 use crate::error::Error;
 use crate::method::{Key, Method, POLL, Phase, ResolveContext, State, errno};
@@ -86,6 +87,7 @@ impl<K: Key> Core<K> {
             return Err(Error::ShuttingDown);
         }
         state.phase = Phase::Queued;
+        self.put(|| Told::Queued(method.clone()));
         Ok(())
     }
 

@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, current};
 use std::time::Duration;
 
 use super::ledger::{Bonds, Choice, Ledger, Limits, Locked, bookkeeping_per_method};
 use super::open::Slots;
 use super::recycle::{Reclaim, Ticket};
+use super::tell::{Outbox, Told};
 use super::{ask, exit, fork};
 use crate::code::CodeSpace;
 use crate::compile::{ErasedBackend, Queue, on_a_worker};
@@ -18,6 +19,7 @@ use crate::evict::Policy;
 use crate::generation::{Context, Pool};
 use crate::invalidate::Relying;
 use crate::method::{CALLBACK_BYTES, Key, ResolveContext, Table};
+use crate::observe::Listener;
 use crate::reclaim::{Domain, Holds};
 
 /// The engine of a cache. It ends (and with it all code) when neither a handle nor a participant
@@ -40,6 +42,8 @@ pub(crate) struct Core<K: Key> {
     pub(crate) look_ups: AtomicU32,
     /// Contexts that are of no use any more, for the reclaimer to dispose of.
     pub(crate) released_contexts: Mutex<Vec<Context>>,
+    /// Events for the listener, if there is one.
+    pub(crate) outbox: Option<Arc<Outbox<K>>>,
     /// Waits for a grace period that the reclaimer has not seen yet.
     pub(crate) tickets: Mutex<Vec<Arc<Ticket>>>,
     /// What bonds with assumptions take.
@@ -84,6 +88,7 @@ impl<K: Key> Core<K> {
         mut config: Config,
         policy: Box<dyn Policy>,
         backend: Box<dyn ErasedBackend<K>>,
+        listener: Option<Box<dyn Listener<K>>>,
     ) -> Result<Arc<Self>, Error> {
         config.budget = config.budget.min(config.hard_limit);
         let limits = Limits {
@@ -114,10 +119,13 @@ impl<K: Key> Core<K> {
         let table = Arc::new(table);
         let bonds_bytes = Arc::<AtomicU64>::default();
         let bonds = Bonds::new(bonds_bytes.clone());
+        let outbox = listener.map(|listener| Arc::new(Outbox::new(listener)));
+        let mut ledger = Ledger::new(limits, choice, policy, space.clone(), bonds);
+        ledger.outbox = outbox.clone();
         let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
             table,
             queue: Queue::new(),
-            ledger: Mutex::new(Ledger::new(limits, choice, policy, space.clone(), bonds)),
+            ledger: Mutex::new(ledger),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
             open: Slots::new(config.workers, config.groups),
@@ -127,6 +135,7 @@ impl<K: Key> Core<K> {
             forked: AtomicBool::new(false),
             look_ups: AtomicU32::new(0),
             released_contexts: Mutex::default(),
+            outbox,
             tickets: Mutex::default(),
             bonds_bytes,
             relying: core.clone(),
@@ -139,6 +148,13 @@ impl<K: Key> Core<K> {
 
     pub(crate) fn ledger(&self) -> Locked<'_, K> {
         Locked::new(lock(&self.ledger))
+    }
+
+    /// Something has happened; the caller may hold any locks.
+    pub(crate) fn put(&self, told: impl FnOnce() -> Told<K>) {
+        if let Some(outbox) = &self.outbox {
+            outbox.put(told());
+        }
     }
 
     /// An error where nothing may be compiled or changed: in a forked child.
@@ -207,6 +223,8 @@ pub(crate) struct Life<K: Key> {
 struct Threads<K: Key> {
     core: Arc<Core<K>>,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    /// The thread that tells the listener.
+    teller: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<K: Key> Life<K> {
@@ -214,8 +232,9 @@ impl<K: Key> Life<K> {
         config: Config,
         policy: Box<dyn Policy>,
         backend: Box<dyn ErasedBackend<K>>,
+        listener: Option<Box<dyn Listener<K>>>,
     ) -> Result<Arc<Self>, Error> {
-        let core = Core::new(config, policy, backend)?;
+        let core = Core::new(config, policy, backend, listener)?;
         // Errors of the front end's prelude show here, and not at the first method.
         while core.pool.wants_more() {
             core.pool.put(core.backend.open()?);
@@ -223,6 +242,7 @@ impl<K: Key> Life<K> {
         let threads = Arc::new(Threads {
             core: core.clone(),
             handles: Mutex::default(),
+            teller: Mutex::default(),
         });
         let running: Arc<dyn Any + Send + Sync> = threads.clone();
         core.domain.set_keep(Arc::downgrade(&running));
@@ -246,8 +266,21 @@ impl<K: Key> Life<K> {
             life.spawn(format!("{}-reclaim", core.config.name), move || {
                 of_reclaimer.reclaim_until_closed();
             })?;
+            if let Some(outbox) = core.outbox.clone() {
+                life.tell(outbox)?;
+            }
         }
         Ok(life)
+    }
+
+    /// Starts the thread that tells the listener. It holds no cache, and may wait for one: so may a listener.
+    fn tell(&self, outbox: Arc<Outbox<K>>) -> Result<(), Error> {
+        let name = format!("{}-tell", self.core.config.name);
+        let thread = std::thread::Builder::new().name(name);
+        let thread = thread.spawn(move || outbox.tell_until_closed());
+        let thread = thread.map_err(|e| Error::map(MapStep::Thread, 0, e))?;
+        *lock(&self.threads.teller) = Some(thread);
+        Ok(())
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -286,9 +319,11 @@ impl<K: Key> Drop for Threads<K> {
                 .get_mut()
                 .unwrap_or_else(PoisonError::into_inner),
         );
+        let teller = self.teller.get_mut();
+        let teller = teller.unwrap_or_else(PoisonError::into_inner).take();
         if self.core.forked.load(Ordering::Relaxed) {
             // The threads are the parent's, and may have held any lock.
-            threads.into_iter().for_each(std::mem::forget);
+            threads.into_iter().chain(teller).for_each(std::mem::forget);
             return;
         }
         self.core.close();
@@ -298,6 +333,16 @@ impl<K: Key> Drop for Threads<K> {
             for thread in threads {
                 let _ = thread.join(); // a panic was reported when it happened
             }
+        }
+        let Some(outbox) = &self.core.outbox else {
+            return;
+        };
+        outbox.close();
+        match teller {
+            // A listener may wait for a worker, and may have held the last handle itself.
+            Some(teller) if on_a_worker() || teller.thread().id() == current().id() => {}
+            Some(teller) => drop(teller.join()),
+            None => outbox.tell(),
         }
     }
 }

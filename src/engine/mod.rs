@@ -17,6 +17,7 @@
 //! 3. the fork lock, shared (held while a batch is linked or a region is recycled)
 //! 4. the ledger
 //! 5. a method's state, and then the queue; the pool; slots of code memory; lists of assumptions
+//! 6. the box of events, which are told when none of these is held ([`tell`])
 
 mod ask;
 mod assumptions;
@@ -30,6 +31,7 @@ mod open;
 mod place;
 mod recycle;
 mod stall;
+mod tell;
 mod wish;
 mod work;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
@@ -14,6 +15,7 @@ use crate::generation::{Added, Failure, Open, Sizes};
 use crate::invalidate::{self, settle};
 use crate::link::{self, Object};
 use crate::method::Key;
+use crate::observe::CompileTime;
 
 impl<K: Key> Core<K> {
     /// Links an object into the open generation, and publishes its methods.
@@ -67,12 +69,22 @@ impl<K: Key> Core<K> {
         }
         invalidate::sort(assumptions);
         open.methods += begun.len();
+        let in_llvm = phases.emit + phases.optimise + phases.generate;
+        let times = Arc::new(CompileTime {
+            emit: phases.emit,
+            optimise: phases.optimise,
+            generate: phases.generate,
+            link: link_time,
+            overhead: started.elapsed().saturating_sub(in_llvm),
+        });
         let outcomes: Vec<_> = begun
             .iter()
             .enumerate()
             .map(|(i, b)| {
                 let mut result = self.result(b, failed[i].take(), added.as_ref(), took);
                 if let Ok(published) = &mut result {
+                    published.times = times.clone();
+                    published.together = begun.len();
                     published.stays = open.staying.then(|| b.name());
                 }
                 let mut outcome = b.outcome(result);
@@ -99,10 +111,9 @@ impl<K: Key> Core<K> {
         ledger.counters.optimise += phases.optimise;
         ledger.counters.generate += phases.generate;
         ledger.counters.link += link_time;
-        let llvm = phases.emit + phases.optimise + phases.generate;
         ledger.charge(open.id, open.body.region.mapped(), open.context_bytes);
         ledger.publish(open.id, outcomes);
-        ledger.counters.overhead += started.elapsed().saturating_sub(llvm);
+        ledger.counters.overhead += started.elapsed().saturating_sub(in_llvm);
         let sealed_now = ledger.wants_seal(open.id);
         drop(ledger);
         if sealed_now {
@@ -150,6 +161,8 @@ impl<K: Key> Core<K> {
             compile_time,
             stays: None,
             recipe: function.recipe.clone(),
+            times: Arc::default(),
+            together: 1,
         })
     }
 

@@ -8,6 +8,8 @@ use super::core::{Core, lock};
 use super::fork;
 use super::ledger::{Charge, Corpse};
 use super::stall::{ASKING_STEP, Asking};
+use super::tell::Told;
+use crate::config;
 use crate::error::Error;
 use crate::generation::{Body, Context};
 use crate::invalidate::Inner;
@@ -193,6 +195,11 @@ impl<K: Key> Core<K> {
         }
         self.refill_pool();
         trim(&mut lock(&self.reclaim), bytes, !waits);
+        if let Some(outbox) = &self.outbox
+            && self.config.reclaimer == config::Reclaimer::Manual
+        {
+            outbox.tell();
+        }
         waits
     }
 
@@ -265,6 +272,11 @@ impl<K: Key> Core<K> {
             reclaim.ages.push(waited);
         }
         event!("recycled", generation = corpse.id, ?waited);
+        self.put(|| Told::Recycled {
+            generation: corpse.id,
+            bytes: corpse.charge.total(),
+            waited,
+        });
         Some((corpse.body.callees, corpse.charge))
     }
 
@@ -304,7 +316,7 @@ impl<K: Key> Core<K> {
         let started = Instant::now();
         let step = Duration::from_millis(1);
         loop {
-            if self.config.reclaimer == crate::config::Reclaimer::Manual {
+            if self.config.reclaimer == config::Reclaimer::Manual {
                 self.maintain();
             }
             if ticket.wait(step) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::core::{Core, lock};
 use super::exit;
 use super::ledger::{Outcome, Published};
+use super::tell::Told;
 use crate::compile::{Batch, Class, Work};
 use crate::error::Error;
 use crate::generation::{Open, Sizes};
@@ -100,6 +101,9 @@ impl<K: Key> Core<K> {
     /// Compiles requests together, and publishes what comes of each.
     fn compile(&self, worker: usize, class: Class, methods: Vec<Arc<Method<K>>>) {
         let begun: Vec<Begun<K>> = methods.into_iter().map(Begun::now).collect();
+        for b in &begun {
+            self.put(|| Told::Started(b.method.clone(), begun.len()));
+        }
         let mut slot = lock(self.slot_for(worker, class));
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, false)));
         if let Err(panic) = attempt {
@@ -108,10 +112,11 @@ impl<K: Key> Core<K> {
             for b in &begun {
                 // Those that were published before may be on their way again, and another worker's.
                 let is_ours = |s: &State| s.phase == Phase::Compiling && s.attempts == b.attempts;
-                b.method.give_up(is_ours, || Error::CompilePanicked {
+                let error = Error::CompilePanicked {
                     method: b.name(),
                     message: message.clone(),
-                });
+                };
+                self.give_up(&b.method, is_ours, error);
                 self.ledger().came_to_nothing(&b.method);
             }
         }
@@ -224,11 +229,24 @@ impl<K: Key> Core<K> {
         }
     }
 
+    /// Ends a request that came to nothing, if it `is_ours` still.
+    fn give_up(&self, method: &Arc<Method<K>>, is_ours: impl Fn(&State) -> bool, error: Error) {
+        let told = |state: &State| {
+            let ours = is_ours(state);
+            if ours {
+                self.put(|| Told::Failed(method.clone(), error.clone()));
+            }
+            ours
+        };
+        method.give_up(told, || error.clone());
+    }
+
     /// Lets nothing in any more, and tells who waits.
     pub(crate) fn close(&self) {
         for method in self.queue.close() {
             // It came out of the queue, so nobody else has it.
-            method.give_up(|s| s.phase == Phase::Queued, || Error::ShuttingDown);
+            let is_ours = |s: &State| s.phase == Phase::Queued;
+            self.give_up(&method, is_ours, Error::ShuttingDown);
         }
         self.bell.ring();
     }

@@ -177,6 +177,8 @@ pub struct Statistics {
     pub moving: Duration,
     /// Methods that were compiled again to be moved.
     pub moved_by_compiling: u64,
+    /// Events that the [listener](crate::Listener) was not told, because it was too slow.
+    pub events_lost: u64,
     /// Methods invalidated, whether they had code or not: each counts every time, and a key that
     /// nobody has mentioned does not.
     pub invalidations: u64,
@@ -322,6 +324,7 @@ impl Statistics {
             link: counters.link,
             overhead: counters.overhead,
         };
+        self.events_lost = core.outbox.as_ref().map_or(0, |outbox| outbox.lost());
         self.contexts = ledger.contexts() + spares as u64;
         if core.check_fork().is_ok() {
             self.contexts += core.released_contexts() as u64;

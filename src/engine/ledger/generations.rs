@@ -78,7 +78,6 @@ pub(crate) struct Slack {
 
 /// Sealed, and without a live method: for the reclaimer.
 pub(crate) struct Corpse<K: Key> {
-    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "events tell it"))]
     pub(crate) id: u64,
     pub(crate) body: Body<K>,
     pub(crate) charge: Charge,

@@ -18,12 +18,13 @@ use std::time::Duration;
 pub(crate) use crate::code::Cause;
 use crate::code::CodeSpace;
 use crate::config::Victims;
+use crate::engine::tell::{Outbox, Told};
 use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
 use crate::invalidate::Bond;
 use crate::link::Recipe;
 use crate::method::{Key, Method, Phase, Resident, State};
-use crate::observe::{Staying, event};
+use crate::observe::{CompileTime, EvictedBy, Staying, event};
 
 pub(crate) use self::bonds::Bonds;
 use self::generations::Info;
@@ -116,6 +117,9 @@ pub(crate) struct Published {
     pub(crate) stays: Option<String>,
     /// How it is linked again elsewhere, if that is known.
     pub(crate) recipe: Option<Recipe>,
+    /// Of its batch.
+    pub(crate) times: Arc<CompileTime>,
+    pub(crate) together: usize,
 }
 
 pub(crate) struct Ledger<K: Key> {
@@ -135,6 +139,7 @@ pub(crate) struct Ledger<K: Key> {
     victims: Victims,
     /// Bytes that may be moved for each byte that comes back; `None`: nothing is moved.
     pub(crate) work: Option<f64>,
+    pub(crate) outbox: Option<Arc<Outbox<K>>>,
     /// What was let go of since the ledger was locked.
     gone: Gone<K>,
     pub(crate) dead: Vec<Corpse<K>>,
@@ -175,6 +180,7 @@ impl<K: Key> Ledger<K> {
             bonds,
             victims: choice.victims,
             work: choice.work,
+            outbox: None,
             gone: Gone::default(),
             dead: Vec::new(),
             retired: Charge::default(),
@@ -184,6 +190,13 @@ impl<K: Key> Ledger<K> {
             slack: Slack::default(),
             cramped: false,
             recipe_bytes: 0,
+        }
+    }
+
+    /// Something has happened.
+    fn put(&self, told: impl FnOnce() -> Told<K>) {
+        if let Some(outbox) = &self.outbox {
+            outbox.put(told());
         }
     }
 
@@ -217,6 +230,7 @@ impl<K: Key> Ledger<K> {
                         self.give_leaving_up(resident.generation, false);
                     }
                     self.gone.errors.extend(result.err());
+                    self.put(|| Told::InVain(method.clone()));
                 }
                 Err(error) => {
                     self.counters.failures += 1;
@@ -224,6 +238,7 @@ impl<K: Key> Ledger<K> {
                         self.give_leaving_up(resident.generation, !error.is_for_want_of_memory());
                     }
                     event!("failed", key = ?method.key, error = %error);
+                    self.put(|| Told::Failed(method.clone(), error.clone()));
                     // Nobody else asks how it ended.
                     if method.is_waited_for() {
                         state.failure = Some(error);
@@ -237,6 +252,8 @@ impl<K: Key> Ledger<K> {
                     compile_time,
                     stays,
                     recipe,
+                    times,
+                    together,
                 }) => {
                     self.counters.compiles += 1;
                     let resident = Resident::new(entry, generation, stays.is_some());
@@ -267,6 +284,14 @@ impl<K: Key> Ledger<K> {
                         self.policy.remove(method.id);
                     }
                     event!("published", key = ?method.key, generation, bytes);
+                    self.put(|| Told::Finished {
+                        method: method.clone(),
+                        generation,
+                        bytes,
+                        times,
+                        together,
+                        promoted: false,
+                    });
                     method.notify();
                     self.gone.methods.push(method);
                     continue;
@@ -392,6 +417,16 @@ impl<K: Key> Ledger<K> {
         let symbols = self.space.symbols();
         symbols.unlinked(resident.entry as u64, cause);
         event!("unlinked", key = ?method.key, ?cause, generation = resident.generation);
+        let by = match cause {
+            Cause::Evicted => Some(EvictedBy::Eviction),
+            Cause::Invalidated => Some(EvictedBy::Invalidation),
+            Cause::Assumption => Some(EvictedBy::Assumption),
+            // It has code elsewhere.
+            Cause::Moved => None,
+        };
+        if let Some(by) = by {
+            self.put(|| Told::Evicted(method.clone(), by, resident.generation));
+        }
         if cause == Cause::Evicted {
             self.counters.evictions += 1;
         }

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::evict::{Lru, Policy};
 use crate::method::Key;
 use crate::observe::{Listener, Stall};
+use crate::tier::{MOST_TIERS, Tier};
 
 /// When a generation's LLVM context is disposed of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -103,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) release: ContextRelease,
     pub(crate) reclaimer: Reclaimer,
     pub(crate) stress: Stress,
+    /// At least one.
+    pub(crate) tiers: Vec<Tier>,
     pub(crate) victims: Victims,
     pub(crate) evacuate: bool,
     pub(crate) evacuation_work: f64,
@@ -156,6 +159,7 @@ impl Default for Config {
             release: ContextRelease::WithGeneration,
             reclaimer: Reclaimer::Thread,
             stress: Stress::default(),
+            tiers: vec![only(OptLevel::default())],
             victims: Victims::default(),
             evacuate: true,
             evacuation_work: 4.0,
@@ -176,21 +180,25 @@ impl Default for Config {
     }
 }
 
-type MakeBackend<K> = Box<dyn FnOnce(OptLevel) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
+/// The tier of a cache that has one.
+fn only(level: OptLevel) -> Tier {
+    Tier::new("only", level)
+}
+
+type MakeBackend<K> = Box<dyn FnOnce(&[Tier]) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
 
 /// Settings of a cache, each with its default; [`Builder::build`] makes the cache.
 pub struct Builder<K: Key> {
     config: Config,
     policy: Box<dyn Policy>,
-    level: OptLevel,
     backend: MakeBackend<K>,
     listener: Option<Box<dyn Listener<K>>>,
 }
 
 impl<K: Key> Builder<K> {
     pub(crate) fn for_frontend<F: Frontend<Key = K>>(frontend: F) -> Self {
-        Self::new(Box::new(|level| {
-            Ok(Box::new(Llvm::new(frontend, level)?) as Box<dyn ErasedBackend<K>>)
+        Self::new(Box::new(|tiers| {
+            Ok(Box::new(Llvm::new(frontend, tiers.to_vec())?) as Box<dyn ErasedBackend<K>>)
         }))
     }
 
@@ -204,7 +212,6 @@ impl<K: Key> Builder<K> {
         Self {
             config: Config::default(),
             policy: Box::new(Lru::new()),
-            level: OptLevel::default(),
             backend,
             listener: None,
         }
@@ -309,9 +316,23 @@ impl<K: Key> Builder<K> {
         self
     }
 
-    /// How much LLVM optimises. Default: O1. (Other backends decide for themselves.)
+    /// How much LLVM optimises: one [tier](Builder::tiers), of this level. Default: O1. (Other backends decide for
+    /// themselves.)
     pub fn opt_level(mut self, level: OptLevel) -> Self {
-        self.level = level;
+        self.config.tiers = vec![only(level)];
+        self
+    }
+
+    /// How methods are compiled at first, and how when they have shown that they are worth more:
+    /// [`Tier::defaults`], say. At least one, and at most eight. Default: one tier, of [`OptLevel::O1`]. The last of this and
+    /// [`Builder::opt_level`] counts.
+    ///
+    /// With several, a method comes soon, and becomes fast where that pays: what counts is promoted in the background, while
+    /// its code of the tier before is called. Its IR is kept for that, charged to the budget, until it is in the last
+    /// tier. Who is inside when it is promoted stays in the old code until it returns: a method that
+    /// is called once, and loops for ever, is as fast as its first tier.
+    pub fn tiers(mut self, tiers: impl IntoIterator<Item = Tier>) -> Self {
+        self.config.tiers = tiers.into_iter().collect();
         self
     }
 
@@ -478,7 +499,7 @@ impl<K: Key> Builder<K> {
     /// can be made.
     pub fn build(self) -> Result<Cache<K>, Error> {
         check(&self.config)?;
-        let backend = (self.backend)(self.level)?;
+        let backend = (self.backend)(&self.config.tiers)?;
         Cache::start(self.config, self.policy, backend, self.listener)
     }
 }
@@ -510,6 +531,9 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.batch_limit == 0 {
         return wrong("batch_limit", "a batch has at least one method");
+    }
+    if config.tiers.is_empty() || config.tiers.len() > MOST_TIERS {
+        return wrong("tiers", "a cache has one to eight");
     }
     if config.groups == 0 {
         return wrong("groups", "methods without a group are one");

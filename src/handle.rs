@@ -153,6 +153,24 @@ impl<K: Key, F: MethodType> Handle<K, F> {
         self.life.core.request(&self.method)
     }
 
+    /// Asks for the method to be compiled for the [tier](crate::Tier) that follows the one that it has code of, and does not
+    /// wait: the code that it has is called until then. False if there is nothing to do: it has no code, or that
+    /// of the last tier; it is on its way already; or it cannot be promoted, since it [stays](crate::Unit::stay) or has
+    /// failed there before. From any thread; some microseconds.
+    ///
+    /// # Errors
+    /// [`Error::Forked`], [`Error::ShuttingDown`].
+    pub fn promote(&self) -> Result<bool, Error> {
+        self.life.core.promote(&self.method)
+    }
+
+    /// The [tier](crate::Tier) of the code that the method has now, counted from 0. Takes the method's lock for a
+    /// moment; not for each call. (In a forked child `None`.)
+    pub fn tier(&self) -> Option<usize> {
+        self.life.core.check_fork().ok()?;
+        self.method.lock().resident.map(|r| r.tier.into())
+    }
+
     /// Makes the method no victim of eviction while the returned value lives. Its generation
     /// stays, and goes beyond the budget; invalidation still unlinks it.
     pub fn keep(&self) -> Keep<K> {

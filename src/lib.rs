@@ -65,6 +65,7 @@
 //! | `link` | from object bytes and a place to linked code |
 //! | `reclaim` | participants, guards, grace periods |
 //! | `code` | executable memory |
+//! | `tier` | how well methods are compiled, and what makes them worth more |
 //! | [`evict`] | policies |
 //! | `observe` | statistics and events |
 //!
@@ -91,12 +92,15 @@ mod loaded;
 mod method;
 mod observe;
 mod reclaim;
+mod tier;
 
 pub use inkwell;
 
 pub use cache::Cache;
 pub use code::{Quarantine, install_fault_handler};
-pub use compile::{Backend, Batch, Callee, DebugInfo, Frontend, OptLevel, Poll, Unit};
+pub use compile::{
+    Backend, Batch, Callee, DebugInfo, Emitter, Frontend, OptLevel, Poll, Refused, Unit,
+};
 pub use config::{Builder, ContextRelease, Reclaimer, Stress, Victims};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};
@@ -111,6 +115,7 @@ pub use observe::{
     Staying, Symbol,
 };
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
+pub use tier::Tier;
 
 /// What a panic said, if it said it in words.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

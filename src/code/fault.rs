@@ -166,6 +166,7 @@ impl Fault {
                     Cause::Invalidated => "invalidated",
                     Cause::Moved => "moved",
                     Cause::Assumption => "invalidated by an assumption",
+                    Cause::Promoted => "promoted",
                 };
                 write!(text, ", {why} at {}", Seconds(when))?;
             }

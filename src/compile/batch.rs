@@ -2,10 +2,12 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::llvm::DebugInfo;
+use super::source::{Bitcode, Source};
 use crate::error::Error;
 use crate::generation::Context;
 use crate::invalidate::{Assumed, Assumption, Bond, Relying};
@@ -92,31 +94,67 @@ pub struct Poll {
 
 pub(crate) const POLL_FLAG: &str = "inkpot.poll.flag";
 pub(crate) const POLL_SAFEPOINT: &str = "inkpot.poll.safepoint";
+/// What code calls whose counter is full.
+pub(crate) const COUNTER_FULL: &str = "inkpot.counter.full";
+
+/// How a batch is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct How {
+    pub(crate) tier: u8,
+    /// Whether all methods of the batch are going to stay.
+    pub(crate) staying: bool,
+    /// Whether the tier's own emitter may generate the code.
+    pub(crate) by_emitter: bool,
+}
+
+/// What the cache gives those that compile.
+pub(crate) struct Supplies<'b, K: Key> {
+    pub(crate) table: &'b Arc<Table<K>>,
+    /// The cache, as assumptions list it.
+    pub(crate) relying: &'b Weak<dyn Relying>,
+    /// What bitcode takes that is kept.
+    pub(crate) kept: &'b Arc<AtomicU64>,
+    /// The IR of another method, with the assumption that it is still that method's.
+    pub(crate) library: &'b dyn Library<K>,
+    pub(crate) tiers: u8,
+    pub(crate) polls: bool,
+    pub(crate) debug_info: DebugInfo,
+    /// Whether each method may be moved without the others, and so should have sections of its own.
+    pub(crate) separable: bool,
+}
+
+/// Knows the IR of methods that others may have in theirs.
+pub(crate) trait Library<K: Key> {
+    /// The method's IR, if others may have that in theirs. `rely_on` is called first, with what falls when the method is
+    /// invalidated.
+    fn inlinable(
+        &self,
+        method: &Arc<Method<K>>,
+        rely_on: &mut dyn FnMut(&Assumption),
+    ) -> Option<Source<K>>;
+}
 
 /// Methods that are compiled together, into one object.
 pub struct Batch<'b, K: Key> {
     pub(crate) methods: &'b [Arc<Method<K>>],
     pub(crate) failed: Vec<Option<Error>>,
-    /// Methods that stay, where the others do not.
-    pub(crate) apart: Vec<bool>,
-    /// Whether all methods of the batch are going to stay.
-    staying: bool,
+    /// Methods that are to be compiled otherwise than this batch.
+    pub(crate) otherwise: Vec<Option<How>>,
+    pub(crate) how: How,
+    /// The IR that was kept of methods, which is used instead of asking the front end.
+    pub(crate) sources: Vec<Option<Source<K>>>,
+    /// The IR that is to be kept of methods.
+    pub(crate) kept: Vec<Option<Source<K>>>,
+    pub(crate) supplies: &'b Supplies<'b, K>,
     pub(crate) callees: Vec<Arc<Method<K>>>,
     /// Of which the code takes the canonical address: if it is linked, they stay for good.
     pub(crate) addressed: Vec<Arc<Method<K>>>,
     /// What each method relies on.
     pub(crate) assumed: Vec<Vec<Bond>>,
-    /// The cache, as assumptions list it.
-    relying: &'b Weak<dyn Relying>,
-    pub(crate) table: &'b Arc<Table<K>>,
-    pub(crate) polls: bool,
-    /// Whether each method may be moved without the others, and so should have sections of its own.
-    pub(crate) separable: bool,
     /// Whether all methods that were emitted went through LLVM's passes before.
     pub(crate) optimised: bool,
     /// Methods that nobody had mentioned before the batch did.
     pub(crate) made: usize,
-    pub(crate) debug_info: DebugInfo,
     /// What the context grew by; below zero if it shrank, or was charged too much before.
     pub(crate) context_bytes: i64,
     pub(crate) phases: Phases,
@@ -134,25 +172,22 @@ pub(crate) struct Phases {
 impl<'b, K: Key> Batch<'b, K> {
     pub(crate) fn new(
         methods: &'b [Arc<Method<K>>],
-        table: &'b Arc<Table<K>>,
-        relying: &'b Weak<dyn Relying>,
-        staying: bool,
-        polls: bool,
+        sources: Vec<Option<Source<K>>>,
+        supplies: &'b Supplies<'b, K>,
+        how: How,
     ) -> Self {
         Self {
-            polls,
-            separable: false,
             optimised: false,
-            debug_info: DebugInfo::default(),
             methods,
             failed: methods.iter().map(|_| None).collect(),
-            apart: vec![false; methods.len()],
-            staying,
+            otherwise: vec![None; methods.len()],
+            how,
+            sources,
+            kept: methods.iter().map(|_| None).collect(),
+            supplies,
             callees: Vec::new(),
             addressed: Vec::new(),
             assumed: vec![Vec::new(); methods.len()],
-            relying,
-            table,
             made: 0,
             context_bytes: 0,
             phases: Phases::default(),
@@ -201,18 +236,19 @@ impl<'b, K: Key> Batch<'b, K> {
 
     /// The symbols of a poll, if the code is to [poll](crate::Builder::polls).
     pub fn poll(&self) -> Option<Poll> {
-        self.polls.then(|| Poll {
+        self.supplies.polls.then(|| Poll {
             flag: POLL_FLAG.to_owned(),
             safepoint: POLL_SAFEPOINT.to_owned(),
         })
     }
 
     fn intern(&mut self, key: &K) -> Result<Arc<Method<K>>, Error> {
-        if let Some(known) = self.table.find(key) {
+        let table = self.supplies.table;
+        if let Some(known) = table.find(key) {
             return Ok(known);
         }
         self.made += 1;
-        self.table.intern(key)
+        table.intern(key)
     }
 
     /// Method `i` failed, and has no part in the object.
@@ -220,9 +256,36 @@ impl<'b, K: Key> Batch<'b, K> {
         self.failed[i] = Some(error);
     }
 
-    /// Whether method `i` has no part in the object: it has failed, or stays while others do not.
+    /// Whether method `i` has no part in the object: it has failed, or is to be compiled otherwise (as it stays while
+    /// others do not, say).
     pub fn has_failed(&self, i: usize) -> bool {
-        self.failed[i].is_some() || self.apart[i]
+        self.failed[i].is_some() || self.otherwise[i].is_some()
+    }
+
+    /// The [tier](crate::Tier) that the batch is compiled for, counted from 0. A cache of a backend's own has tiers too,
+    /// if the builder was [told](crate::Builder::tiers): then methods come again when they are promoted.
+    pub fn tier(&self) -> usize {
+        self.how.tier.into()
+    }
+
+    /// Whether code of this batch may be promoted.
+    pub(crate) fn is_promotable(&self) -> bool {
+        !self.how.staying && self.how.tier < self.last_tier()
+    }
+
+    pub(crate) fn last_tier(&self) -> u8 {
+        self.supplies.tiers - 1
+    }
+
+    /// Method `i` is to be compiled for the last tier at once, and never again: false if it is to be left out here.
+    pub(crate) fn is_final(&mut self, i: usize) -> bool {
+        if self.is_promotable() {
+            self.otherwise[i] = Some(How {
+                tier: self.last_tier(),
+                ..self.how
+            });
+        }
+        self.otherwise[i].is_none()
     }
 
     /// Method `i` relies on an assumption, as it is now: it is unlinked when that falls, and not published
@@ -231,7 +294,7 @@ impl<'b, K: Key> Batch<'b, K> {
     /// What is returned is for code that is to notice it from inside. Less than half a
     /// microsecond, publishing included.
     pub fn assume(&mut self, i: usize, assumption: &Assumption) -> Assumed {
-        let (bond, assumed) = assumption.bind(self.relying);
+        let (bond, assumed) = assumption.bind(self.supplies.relying);
         self.assumed[i].push(bond);
         assumed
     }
@@ -244,8 +307,33 @@ impl<'b, K: Key> Batch<'b, K> {
     /// method is to be left out as if it had failed, and comes again in such a one.
     #[must_use = "if it is false the method must be left out of the object"]
     pub fn stays(&mut self, i: usize) -> bool {
-        self.apart[i] = !self.staying;
-        self.staying
+        if !self.how.staying {
+            // Its code is never let go of, so it is good at once.
+            self.otherwise[i] = Some(How {
+                tier: self.last_tier(),
+                staying: true,
+                ..self.how
+            });
+        }
+        self.how.staying
+    }
+
+    /// Keeps the IR of the methods that were emitted, as this bitcode is.
+    pub(crate) fn keep(&mut self, bitcode: &[u8], wanted: &[Option<Wanted>]) {
+        self.sort_callees();
+        let callees = self.callees.clone();
+        let bitcode = Arc::new(Bitcode::new(bitcode, callees, self.supplies.kept));
+        for (i, wanted) in wanted.iter().enumerate() {
+            if let Some(wanted) = wanted.filter(|_| !self.has_failed(i)) {
+                crate::invalidate::settle(&mut self.assumed[i]);
+                self.kept[i] = Some(Source {
+                    bitcode: bitcode.clone(),
+                    bonds: self.assumed[i].as_slice().into(),
+                    optimised: wanted.optimised,
+                    inlinable: wanted.inlinable,
+                });
+            }
+        }
     }
 
     /// The method with this cell, if the batch's code may refer to it.
@@ -290,6 +378,13 @@ impl<'b, K: Key> Batch<'b, K> {
     }
 }
 
+/// What a front end said of a method whose IR is to be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) optimised: bool,
+    pub(crate) inlinable: bool,
+}
+
 /// Each method once, by its cell.
 pub(crate) fn sort<K: Key>(methods: &mut Vec<Arc<Method<K>>>) {
     methods.sort_unstable_by_key(|method| method.cell);
@@ -319,6 +414,8 @@ pub(crate) enum OwnSymbol<'s> {
     /// The parts of a [`Poll`].
     PollFlag,
     PollSafepoint,
+    /// What code calls whose counter is full.
+    CounterFull,
 }
 
 /// Understands `inkpot.cell.N` and `inkpot.address.N`, with any suffix after a dot,
@@ -327,6 +424,7 @@ pub(crate) fn parse_symbol(symbol: &str) -> Option<OwnSymbol<'_>> {
     match symbol {
         POLL_FLAG => return Some(OwnSymbol::PollFlag),
         POLL_SAFEPOINT => return Some(OwnSymbol::PollSafepoint),
+        COUNTER_FULL => return Some(OwnSymbol::CounterFull),
         _ => {}
     }
     let (what, rest) = symbol.strip_prefix("inkpot.")?.split_once('.')?;

@@ -7,8 +7,12 @@
 mod batch;
 pub(crate) mod llvm;
 mod queue;
+mod source;
 
 pub use batch::{Backend, Batch, Callee, Poll};
-pub(crate) use batch::{ErasedBackend, OwnSymbol, parse_symbol, sort, symbol_of};
-pub use llvm::{DebugInfo, Frontend, OptLevel, Unit};
+pub(crate) use batch::{
+    ErasedBackend, How, Library, OwnSymbol, Supplies, parse_symbol, sort, symbol_of,
+};
+pub use llvm::{DebugInfo, Emitter, Frontend, OptLevel, Refused, Unit};
 pub(crate) use queue::{Class, Queue, Work, on_a_worker, set_on_a_worker};
+pub(crate) use source::Source;

@@ -10,7 +10,7 @@ use super::ledger::{Cause, relink};
 use super::tell::Told;
 use crate::compile::{Class, on_a_worker};
 use crate::error::Error;
-use crate::method::{Key, Method, POLL, Phase, ResolveContext, State, errno};
+use crate::method::{FULL, Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
 
 /// Compilations that may be in vain, because the method was invalidated meanwhile, before a
@@ -65,30 +65,32 @@ impl<K: Key> Core<K> {
             Phase::Compiling => return Ok(()),
         }
         drop(state);
-        self.enqueue(method, |state| state.resident.is_none())
+        let due = |state: &State| state.resident.is_none().then_some(0);
+        self.enqueue(method, due).map(drop)
     }
 
-    /// Queues a method that is not on its way, if it `is_due` still.
+    /// Queues a method that is not on its way, if it is due still for a tier. False if it was not queued.
     pub(super) fn enqueue(
         &self,
         method: &Arc<Method<K>>,
-        is_due: impl FnOnce(&State) -> bool,
-    ) -> Result<(), Error> {
+        due_for: impl FnOnce(&State) -> Option<u8>,
+    ) -> Result<bool, Error> {
         // The embedder's, so before any lock is taken.
-        let class = Class {
-            tier: 0,
-            group: self.backend.group(&method.key) % self.config.groups as u64,
-        };
+        let group = self.backend.group(&method.key) % self.config.groups as u64;
         let mut state = method.lock();
-        if state.phase != Phase::Idle || !is_due(&state) {
-            return Ok(());
+        if state.phase != Phase::Idle {
+            return Ok(false);
         }
+        let Some(tier) = due_for(&state) else {
+            return Ok(false);
+        };
+        let class = Class { tier, group };
         if !self.queue.push(class, method.clone()) {
             return Err(Error::ShuttingDown);
         }
         state.phase = Phase::Queued;
         self.put(|| Told::Queued(method.clone()));
-        Ok(())
+        Ok(true)
     }
 
     /// The entry of code that is there, taken off probation.
@@ -220,7 +222,7 @@ pub fn last_failure() -> Option<Error> {
 /// pinned in it, or says that such a thread came to a poll: so the cache and the method are alive.
 pub(super) unsafe extern "C" fn resolve_call<K: Key>(
     context: *const ResolveContext,
-    number: u32,
+    number: u64,
 ) -> usize {
     let errno = errno::get();
     // SAFETY: the context belongs to the table, and its owner is the `Core` that was told to it.
@@ -239,8 +241,15 @@ pub(super) unsafe extern "C" fn resolve_call<K: Key>(
         errno::set(errno);
         return core.table.cells().poll_return();
     }
+    if number & FULL != 0 {
+        let counted = || core.counter_is_full(number & !FULL);
+        // A front end's `group` may panic, and below lie frames of code.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(counted));
+        errno::set(errno);
+        return core.table.cells().poll_return();
+    }
     // SAFETY: as above.
-    let method = unsafe { core.table.owner_of(number) };
+    let method = unsafe { core.table.owner_of(number as u32) };
     let resolved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.resolve(&method)));
     let resolved = resolved.unwrap_or_else(|panic| {
         let message = crate::panic_message(&*panic);

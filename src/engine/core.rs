@@ -48,6 +48,8 @@ pub(crate) struct Core<K: Key> {
     pub(crate) tickets: Mutex<Vec<Arc<Ticket>>>,
     /// What bonds with assumptions take.
     bonds_bytes: Arc<AtomicU64>,
+    /// What IR takes that is kept.
+    pub(crate) source_bytes: Arc<AtomicU64>,
     /// As assumptions list it.
     pub(crate) relying: Weak<dyn Relying>,
 }
@@ -104,7 +106,8 @@ impl<K: Key> Core<K> {
         };
         let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
-        let domain = Arc::new(Domain::new(Holds::new(&space)));
+        let counts = config.tiers.iter().any(|tier| tier.promote_after.is_some());
+        let domain = Arc::new(Domain::new(Holds::new(&space), counts));
         let backend: Arc<dyn ErasedBackend<K>> = backend.into();
         let common = config.wishes.fallback;
         // Records may outlive the cache; the front end does not.
@@ -128,7 +131,7 @@ impl<K: Key> Core<K> {
             ledger: Mutex::new(ledger),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
-            open: Slots::new(config.workers, config.groups),
+            open: Slots::new(config.workers, config.groups * config.tiers.len()),
             pool: Pool::new(config.workers),
             backend,
             space,
@@ -138,6 +141,7 @@ impl<K: Key> Core<K> {
             outbox,
             tickets: Mutex::default(),
             bonds_bytes,
+            source_bytes: Arc::default(),
             relying: core.clone(),
             domain,
             config,
@@ -187,9 +191,14 @@ impl<K: Key> Core<K> {
             + self.table.fallback_bytes()
     }
 
-    /// What the budget is charged besides generations: records, and contexts that are kept ready.
+    /// Bytes of IR that is kept.
+    pub(crate) fn sources(&self) -> u64 {
+        self.source_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the budget is charged besides generations: records, IR, and contexts that are kept ready.
     pub(crate) fn beside_generations(&self) -> u64 {
-        self.bookkeeping() + self.pool.spare().1
+        self.bookkeeping() + self.sources() + self.pool.spare().1
     }
 
     /// A context with the prelude, ready or made now.

@@ -283,9 +283,11 @@ impl<K: Key> Core<K> {
 
     /// Has a method compiled that has code still, in a generation that is being left.
     fn compile_again(&self, method: &Arc<Method<K>>, generation: u64) {
-        let lives_there =
-            |state: &State| state.resident.is_some_and(|r| r.generation == generation);
+        let due = |state: &State| {
+            let there = state.resident.filter(|r| r.generation == generation);
+            there.map(|resident| resident.tier)
+        };
         // If the cache is shutting down it stays where it is.
-        let _ = self.enqueue(method, lives_there);
+        let _ = self.enqueue(method, due);
     }
 }

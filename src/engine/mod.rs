@@ -29,6 +29,7 @@ mod ledger;
 mod naming;
 mod open;
 mod place;
+mod promote;
 mod recycle;
 mod stall;
 mod tell;

@@ -21,7 +21,7 @@ pub(super) type Slot<K> = Mutex<Option<Open<K>>>;
 /// Where generations are open. Of the locks one of the first kind is taken first, then that of who
 /// stays, then one of survivors.
 pub(crate) struct Slots<K: Key> {
-    /// Each worker's own, by groups.
+    /// Each worker's own, by tiers and groups.
     of_workers: Vec<Box<[Slot<K>]>>,
     /// Of methods that stay. Anyone's.
     staying: Slot<K>,
@@ -32,8 +32,8 @@ pub(crate) struct Slots<K: Key> {
 }
 
 impl<K: Key> Slots<K> {
-    pub(super) fn new(workers: usize, groups: usize) -> Self {
-        let of_worker = |_| (0..groups).map(|_| Mutex::default()).collect();
+    pub(super) fn new(workers: usize, most: usize) -> Self {
+        let of_worker = |_| (0..most).map(|_| Mutex::default()).collect();
         Self {
             of_workers: (0..workers).map(of_worker).collect(),
             staying: Mutex::default(),
@@ -67,17 +67,19 @@ impl<K: Key> Core<K> {
         &self.open.staying
     }
 
-    /// A worker's open generation for methods of a class.
+    /// A worker's open generation for methods of a class: what was promoted will live longer than what is only tried.
     pub(super) fn slot_for(&self, worker: usize, class: Class) -> &Slot<K> {
         let slots = &self.open.of_workers[worker];
-        &slots[(class.group % self.groups_open() as u64) as usize]
+        let class = u64::from(class.tier) * self.config.groups as u64 + class.group;
+        &slots[(class % self.groups_open() as u64) as usize]
     }
 
     /// How many generations a worker may have open: what is open cannot go, so it is a small part
     /// of the budget.
     fn groups_open(&self) -> usize {
         let limits = self.ledger().limits;
-        let (workers, most) = (self.config.workers as u64, self.config.groups as u64);
+        let most = (self.config.groups * self.config.tiers.len()) as u64;
+        let workers = self.config.workers as u64;
         let open = limits.code_budget.min(limits.budget) / 4 / (LEAST_CODE * workers);
         open.clamp(1, most) as usize
     }

@@ -9,7 +9,7 @@ use super::core::Core;
 use super::fork;
 use super::ledger::Published;
 use super::work::{Begun, rename};
-use crate::compile::{Batch, OwnSymbol, parse_symbol, sort, symbol_of};
+use crate::compile::{Batch, OwnSymbol, Source, parse_symbol, sort, symbol_of};
 use crate::error::Error;
 use crate::generation::{Added, Failure, Open, Sizes};
 use crate::invalidate::{self, settle};
@@ -28,7 +28,7 @@ impl<K: Key> Core<K> {
         started: Instant,
     ) {
         let mut failed = std::mem::take(&mut batch.failed);
-        let phases = batch.phases;
+        let (phases, how) = (batch.phases, batch.how);
         let link_started = Instant::now();
         let linked = if failed.iter().all(Option::is_some) {
             Ok(None) // nothing was emitted
@@ -47,13 +47,15 @@ impl<K: Key> Core<K> {
                 | Error::Memory { .. },
             ) if begun.len() > 1 => {
                 let (left, right) = begun.split_at(begun.len() / 2);
-                let staying = slot.as_ref().is_some_and(|open| open.staying);
-                self.attempt(slot, left, staying);
-                return self.attempt(slot, right, staying);
+                self.attempt(slot, left, batch.how);
+                return self.attempt(slot, right, batch.how);
             }
             Err(error) => {
                 let outcomes = begun.iter().zip(failed).map(|(b, f)| {
-                    b.outcome(Err(f.unwrap_or_else(|| rename(error.clone(), b.name()))))
+                    b.outcome(
+                        how.tier,
+                        Err(f.unwrap_or_else(|| rename(error.clone(), b.name()))),
+                    )
                 });
                 return self.publish_failures(outcomes.collect());
             }
@@ -77,6 +79,7 @@ impl<K: Key> Core<K> {
             link: link_time,
             overhead: started.elapsed().saturating_sub(in_llvm),
         });
+        let promotable = batch.is_promotable();
         let outcomes: Vec<_> = begun
             .iter()
             .enumerate()
@@ -86,8 +89,11 @@ impl<K: Key> Core<K> {
                     published.times = times.clone();
                     published.together = begun.len();
                     published.stays = open.staying.then(|| b.name());
+                    let still_wanted = |s: &Source<K>| promotable || s.inlinable;
+                    let known = batch.sources[i].take().filter(still_wanted);
+                    published.source = batch.kept[i].take().or(known);
                 }
-                let mut outcome = b.outcome(result);
+                let mut outcome = b.outcome(how.tier, result);
                 outcome.bonds = std::mem::take(&mut batch.assumed[i]);
                 outcome
             })
@@ -128,7 +134,7 @@ impl<K: Key> Core<K> {
         failed: Option<Error>,
         added: Option<&Added>,
         compile_time: Duration,
-    ) -> Result<Published, Error> {
+    ) -> Result<Published<K>, Error> {
         if let Some(error) = failed {
             return Err(error);
         }
@@ -163,6 +169,7 @@ impl<K: Key> Core<K> {
             recipe: function.recipe.clone(),
             times: Arc::default(),
             together: 1,
+            source: None,
         })
     }
 
@@ -266,6 +273,7 @@ impl<K: Key> Core<K> {
                 }
                 OwnSymbol::PollFlag => return Some(cells.flag_address()),
                 OwnSymbol::PollSafepoint => return Some(cells.poll_entry() as u64),
+                OwnSymbol::CounterFull => return Some(cells.full_entry() as u64),
                 OwnSymbol::Import(name) => symbol = name,
             }
         }

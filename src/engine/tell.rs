@@ -26,6 +26,7 @@ pub(crate) enum Told<K: Key> {
         bytes: u64,
         times: Arc<CompileTime>,
         together: usize,
+        tier: u8,
         promoted: bool,
     },
     InVain(Arc<Method<K>>),
@@ -52,10 +53,11 @@ impl<K: Key> Told<K> {
                 bytes,
                 times,
                 together,
+                tier,
                 promoted,
             } => {
                 let (key, generation, bytes) = (&method.key, *generation, *bytes);
-                let (times, together) = (&**times, *together);
+                let (times, together, tier) = (&**times, *together, usize::from(*tier));
                 match promoted {
                     false => Event::Finished {
                         key,
@@ -63,6 +65,7 @@ impl<K: Key> Told<K> {
                         bytes,
                         times,
                         together,
+                        tier,
                     },
                     true => Event::Promoted {
                         key,
@@ -70,6 +73,7 @@ impl<K: Key> Told<K> {
                         bytes,
                         times,
                         together,
+                        tier,
                     },
                 }
             }

@@ -8,7 +8,7 @@ use super::core::{Core, lock};
 use super::exit;
 use super::ledger::{Outcome, Published};
 use super::tell::Told;
-use crate::compile::{Batch, Class, Work};
+use crate::compile::{Batch, Class, How, Work};
 use crate::error::Error;
 use crate::generation::{Open, Sizes};
 use crate::method::{Key, Method, Phase, State};
@@ -51,10 +51,11 @@ impl<K: Key> Begun<K> {
         self.method.describe()
     }
 
-    pub(super) fn outcome(&self, result: Result<Published, Error>) -> Outcome<K> {
+    pub(super) fn outcome(&self, tier: u8, result: Result<Published<K>, Error>) -> Outcome<K> {
         Outcome {
             method: self.method.clone(),
             version: self.version,
+            tier,
             bonds: Vec::new(),
             result,
         }
@@ -104,8 +105,13 @@ impl<K: Key> Core<K> {
         for b in &begun {
             self.put(|| Told::Started(b.method.clone(), begun.len()));
         }
+        let how = How {
+            tier: class.tier,
+            staying: false,
+            by_emitter: true,
+        };
         let mut slot = lock(self.slot_for(worker, class));
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, false)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, how)));
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.
             let message = crate::panic_message(&*panic);
@@ -123,18 +129,19 @@ impl<K: Key> Core<K> {
     }
 
     /// One attempt at a batch; when nobody knows whose fault its failure is, each half again.
-    /// `staying`: the slot's generation stays, and so do these methods.
-    pub(super) fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>], staying: bool) {
+    /// If it is a batch of methods that stay, the slot's generation stays too.
+    pub(super) fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>], how: How) {
         let fail_all = |error: Error| {
             let named = |b: &Begun<K>| rename(error.clone(), b.name());
-            let failed = begun.iter().map(|b| b.outcome(Err(named(b)))).collect();
+            let failed = |b: &Begun<K>| b.outcome(how.tier, Err(named(b)));
+            let failed = begun.iter().map(failed).collect();
             self.publish_failures(failed);
         };
         if self.queue.is_closed() {
             return fail_all(Error::ShuttingDown); // somebody waits for this thread to end
         }
         if slot.is_none() {
-            match self.open_generation(staying) {
+            match self.open_generation(how.staying) {
                 Ok(open) => *slot = Some(open),
                 Err(error) => return fail_all(error),
             }
@@ -145,25 +152,22 @@ impl<K: Key> Core<K> {
         }
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
-        let mut batch = Batch::new(
-            &methods,
-            &self.table,
-            &self.relying,
-            staying,
-            self.config.polls,
-        );
-        batch.debug_info = self.config.debug_info;
-        batch.separable = self.config.keep_recipes && !staying;
+        let supplies = self.supplies();
+        let mut batch = Batch::new(&methods, self.sources_of(begun, how), &supplies, how);
         let compiled = self.compile_batch(slot, &mut batch);
         match compiled {
             Ok(object) => {
-                let (here, apart) = separate(begun, &mut batch);
+                let (here, others) = separate(begun, &mut batch);
                 if !here.is_empty() {
                     self.place(slot, &here, &object, batch, started);
                 }
-                if !apart.is_empty() {
-                    // Taken after a worker's own, and by nobody the other way round.
-                    self.attempt(&mut lock(self.staying()), &apart, true);
+                for (how, others) in others {
+                    if how.staying && !slot.as_ref().is_some_and(|open| open.staying) {
+                        // Taken after a worker's own, and by nobody the other way round.
+                        self.attempt(&mut lock(self.staying()), &others, how);
+                    } else {
+                        self.attempt(slot, &others, how);
+                    }
                 }
             }
             Err(error) if begun.len() == 1 => fail_all(error),
@@ -176,14 +180,14 @@ impl<K: Key> Core<K> {
                     .partition(|(_, error)| error.is_some());
                 let failed = bad
                     .into_iter()
-                    .filter_map(|(b, error)| Some(b.outcome(Err(error?))))
+                    .filter_map(|(b, error)| Some(b.outcome(how.tier, Err(error?))))
                     .collect();
                 self.publish_failures(failed);
                 let rest: Vec<_> = rest.into_iter().map(|(b, _)| b.clone()).collect();
                 let (left, right) = rest.split_at(rest.len() / 2);
                 for half in [left, right] {
                     if !half.is_empty() {
-                        self.attempt(slot, half, staying);
+                        self.attempt(slot, half, how);
                     }
                 }
             }
@@ -252,24 +256,35 @@ impl<K: Key> Core<K> {
     }
 }
 
-/// Takes out of a batch those that are to be compiled apart: what is left, and they.
-fn separate<K: Key>(
-    begun: &[Begun<K>],
-    batch: &mut Batch<'_, K>,
-) -> (Vec<Begun<K>>, Vec<Begun<K>>) {
-    let (mut here, mut others) = (Vec::new(), Vec::new());
-    let failed = std::mem::take(&mut batch.failed);
-    let assumed = std::mem::take(&mut batch.assumed);
-    let all = begun.iter().zip(failed).zip(assumed).zip(&batch.apart);
-    for (((begun, failed), assumed), apart) in all {
-        if *apart {
-            others.push(begun.clone());
-        } else {
-            here.push(begun.clone());
-            batch.failed.push(failed);
-            batch.assumed.push(assumed);
+/// Methods that are to be compiled in the same way.
+type Others<K> = Vec<(How, Vec<Begun<K>>)>;
+
+/// Takes out of a batch those that are to be compiled otherwise: what is left, and they.
+fn separate<K: Key>(begun: &[Begun<K>], batch: &mut Batch<'_, K>) -> (Vec<Begun<K>>, Others<K>) {
+    let mut here = Vec::new();
+    let mut others: Others<K> = Vec::new();
+    for (i, (begun, otherwise)) in begun
+        .iter()
+        .zip(std::mem::take(&mut batch.otherwise))
+        .enumerate()
+    {
+        match otherwise {
+            None => {
+                let place = here.len();
+                here.push(begun.clone());
+                batch.failed.swap(place, i);
+                batch.assumed.swap(place, i);
+                batch.kept.swap(place, i);
+                batch.sources.swap(place, i);
+            }
+            Some(how) => match others.iter_mut().find(|(known, _)| *known == how) {
+                Some((_, others)) => others.push(begun.clone()),
+                None => others.push((how, vec![begun.clone()])),
+            },
         }
     }
+    batch.failed.truncate(here.len());
+    batch.assumed.truncate(here.len());
     (here, others)
 }
 

@@ -43,15 +43,21 @@ pub(crate) struct Inner {
     pub(super) version: AtomicU64,
     lists: Mutex<Lists>,
     group: Option<Arc<Inner>>,
+    /// What it is about, if that is to live as long.
+    _about: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Inner {
-    pub(super) fn new(group: Option<Arc<Self>>) -> Arc<Self> {
+    pub(super) fn new(
+        group: Option<Arc<Self>>,
+        about: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Arc<Self> {
         crate::engine::handle_forks();
         let new = Arc::new(Self {
             version: AtomicU64::new(0),
             lists: Mutex::default(),
             group,
+            _about: about,
         });
         if let Some(group) = &new.group {
             let member = Arc::downgrade(&new);

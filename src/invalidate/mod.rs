@@ -14,9 +14,10 @@
 mod lists;
 mod token;
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use self::lists::Fallen;
 pub(crate) use self::lists::{Inner, Relying, hold_for_fork};
@@ -88,7 +89,7 @@ impl Assumption {
     /// An assumption that nothing relies on yet.
     pub fn new() -> Self {
         Self {
-            inner: Inner::new(None),
+            inner: Inner::new(None, None),
         }
     }
 
@@ -96,8 +97,19 @@ impl Assumption {
     /// Members may have members. A member keeps its group; one that is dropped leaves nothing in it.
     pub fn member(&self) -> Self {
         Self {
-            inner: Inner::new(Some(self.inner.clone())),
+            inner: Inner::new(Some(self.inner.clone()), None),
         }
+    }
+
+    /// An assumption that keeps what it is about.
+    pub(crate) fn about(what: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            inner: Inner::new(None, Some(what)),
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakAssumption {
+        WeakAssumption(Arc::downgrade(&self.inner))
     }
 
     /// How often it has fallen.
@@ -145,6 +157,16 @@ impl Assumption {
             },
             assumed,
         )
+    }
+}
+
+/// An assumption, for as long as somebody else keeps it.
+pub(crate) struct WeakAssumption(Weak<Inner>);
+
+impl WeakAssumption {
+    pub(crate) fn upgrade(&self) -> Option<Assumption> {
+        let inner = self.0.upgrade()?;
+        Some(Assumption { inner })
     }
 }
 

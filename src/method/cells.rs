@@ -19,11 +19,13 @@
 //! the cache's [`ResolveContext`] into r11, which no calling convention uses, and goes on in
 //! [`resolve`](crate::method::resolve). Polls use the same way to save what a thread has in its
 //! registers: what code calls that finds the flag raised looks like a resolve entry, with a number
-//! that is no cell's, and what it goes on at is a return.
+//! that is no cell's, and what it goes on at is a return. So does code whose counter is full, with a number in r10 (an
+//! argument that is declared `nest`).
 //!
 //! ```text
 //! thunks | mov r11, context (10) | jmp *0(%rip) (6) | resolve (8) |
 //!   + 32 | push POLL (5) | jmp stub (5) | ret (1)
+//!   + 48 | push r10 (2) | jmp stub (5)
 //! ```
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -88,10 +90,13 @@ const FIRST: u32 = 4;
 pub(crate) const ASKED_BY_RECLAIMER: u32 = 1;
 pub(crate) const ASKED_BY_EMBEDDER: u32 = 2;
 /// The number that a poll hands to the resolver.
-pub(crate) const POLL: u32 = 2;
+pub(crate) const POLL: u64 = 2;
+/// In what a full counter hands to the resolver, beside the number of the method that it is of.
+pub(crate) const FULL: u64 = 1 << 63;
 /// Where that stands from the first thunk on, and how long it is up to the return.
 const POLL_AT: usize = 32;
 const POLL_LEN: usize = 10;
+const FULL_AT: usize = 48;
 
 /// All cells of a cache.
 pub(crate) struct Cells {
@@ -213,6 +218,11 @@ impl Cells {
         self.poll_entry() + POLL_LEN
     }
 
+    /// What code calls whose counter is full.
+    pub(crate) fn full_entry(&self) -> usize {
+        self.space.base(Kind::Thunks) as usize + FULL_AT
+    }
+
     /// The method's address as programs see it.
     pub(crate) fn canonical(&self, number: u32) -> usize {
         (self.space.base(Kind::Thunks) + u64::from(number) * THUNK) as usize
@@ -302,8 +312,11 @@ impl Cells {
             bytes[10..16].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
             bytes[16..24].copy_from_slice(&(resolve::entry_point() as u64).to_le_bytes());
             bytes[24..64].fill(0xcc);
-            resolve(&mut bytes[POLL_AT..], POLL, self.poll_entry() as u64);
+            resolve(&mut bytes[POLL_AT..], POLL as u32, self.poll_entry() as u64);
             bytes[POLL_AT + POLL_LEN] = 0xc3; // ret
+            let full = &mut bytes[FULL_AT..FULL_AT + 7];
+            full[0..3].copy_from_slice(&[0x41, 0x52, 0xe9]); // push r10; jmp rel32
+            full[3..].copy_from_slice(&displacement(stub, self.full_entry() as u64 + 7));
         }
     }
 }

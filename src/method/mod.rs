@@ -11,7 +11,7 @@ mod resolve;
 mod table;
 
 pub(crate) use callback::CALLBACK_BYTES;
-pub(crate) use cells::{ASKED_BY_EMBEDDER, ASKED_BY_RECLAIMER, CellWord, POLL};
+pub(crate) use cells::{ASKED_BY_EMBEDDER, ASKED_BY_RECLAIMER, CellWord, FULL, POLL};
 pub use entry::{Entry, MethodType};
 pub use fallback::{Fallback, FallbackArgument, FallbackResult, fallback_move, fallback_result};
 pub(crate) use record::{Method, Phase, Resident, State};

@@ -9,6 +9,7 @@ use super::table::Table;
 use super::{CellWord, Key};
 use crate::error::Error;
 use crate::evict::MethodId;
+use crate::invalidate::{Assumption, WeakAssumption};
 
 /// Bytes of names that are kept, at most.
 const LONGEST_NAME: usize = 256;
@@ -33,6 +34,9 @@ pub(crate) struct Method<K: Key> {
     keeps: AtomicU32,
     /// Its canonical address is given out: the record stays. Changed under the table's lock.
     address_taken: AtomicBool,
+    /// Falls when the method is invalidated, for those that have its body in theirs: they keep it, and it keeps the
+    /// method.
+    body: Mutex<Option<WeakAssumption>>,
     pub(super) table: Arc<Table<K>>,
 }
 
@@ -47,6 +51,8 @@ pub(crate) struct State {
     /// How the last one ended, if it failed while somebody waited, and somebody still does.
     pub(crate) failure: Option<Error>,
     pub(crate) resident: Option<Resident>,
+    /// It could not be promoted, as it was in this version.
+    pub(crate) tried: Option<u64>,
 }
 
 /// Where a request stands.
@@ -66,6 +72,7 @@ pub(crate) enum Phase {
 pub(crate) struct Resident {
     pub(crate) entry: usize,
     pub(crate) generation: u64,
+    pub(crate) tier: u8,
     /// The cell is at its thunk, the code still there: a call re-links it.
     pub(crate) probation: bool,
     /// It came back from probation, and the policy has not been told yet.
@@ -77,10 +84,11 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    pub(crate) fn new(entry: usize, generation: u64, stays: bool) -> Self {
+    pub(crate) fn new(entry: usize, generation: u64, tier: u8, stays: bool) -> Self {
         Self {
             entry,
             generation,
+            tier,
             probation: false,
             relinked: false,
             stays,
@@ -114,6 +122,7 @@ impl<K: Key> Method<K> {
             waiting: AtomicU32::new(0),
             keeps: AtomicU32::new(0),
             address_taken: AtomicBool::new(false),
+            body: Mutex::new(None),
             table,
         }
     }
@@ -239,6 +248,23 @@ impl<K: Key> Method<K> {
 
     pub(crate) fn is_waited_for(&self) -> bool {
         self.waiting.load(Ordering::Acquire) != 0
+    }
+
+    /// What falls when the method is invalidated. Keeps the method.
+    pub(crate) fn as_it_is(self: &Arc<Self>) -> Assumption {
+        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = body.as_ref().and_then(WeakAssumption::upgrade);
+        known.unwrap_or_else(|| {
+            let new = Assumption::about(self.clone());
+            *body = Some(new.downgrade());
+            new
+        })
+    }
+
+    /// That, if anybody relies on it.
+    pub(crate) fn relied_on(&self) -> Option<Assumption> {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        body.as_ref().and_then(WeakAssumption::upgrade)
     }
 
     /// One more `keep`; true for the first. Under the ledger's lock.

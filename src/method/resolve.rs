@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 pub(crate) struct ResolveContext {
     /// Bytes for XSAVE, or 0 for FXSAVE.
     xsave_size: usize,
-    resolve: unsafe extern "C" fn(*const ResolveContext, u32) -> usize,
+    resolve: unsafe extern "C" fn(*const ResolveContext, u64) -> usize,
     /// The cache, for `resolve`.
     owner: AtomicPtr<()>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct ResolveContext {
 impl ResolveContext {
     /// `resolve` gets this context and the cell's number, on a pinned thread, below frames of
     /// jitted code: it must not unwind, and returns the address to go on at.
-    pub(crate) fn new(resolve: unsafe extern "C" fn(*const ResolveContext, u32) -> usize) -> Self {
+    pub(crate) fn new(resolve: unsafe extern "C" fn(*const ResolveContext, u64) -> usize) -> Self {
         Self {
             xsave_size: xsave_size(),
             resolve,
@@ -108,7 +108,7 @@ global_asm!(
     "and rsp, -64",
     "mov rcx, [r11]",
     "mov rdi, r11",
-    "mov esi, [rbp + 8]",
+    "mov rsi, [rbp + 8]",
     "test rcx, rcx",
     "jz 2f",
     "sub rsp, rcx",

@@ -78,6 +78,8 @@ pub enum Event<'e, K> {
         times: &'e CompileTime,
         /// How many methods were compiled in that batch.
         together: usize,
+        /// The [tier](crate::Tier) of the code, counted from 0.
+        tier: usize,
     },
     /// As `Finished`, with better code than it had: its tier is higher.
     #[non_exhaustive]
@@ -92,6 +94,8 @@ pub enum Event<'e, K> {
         times: &'e CompileTime,
         /// How many methods were compiled in that batch.
         together: usize,
+        /// The [tier](crate::Tier) of the code, counted from 0.
+        tier: usize,
     },
     /// It was compiled, and not published: it was invalidated meanwhile, or an assumption fell. Who waits for it has it
     /// compiled again.

@@ -29,6 +29,8 @@ pub struct Bytes {
     /// What is [kept](crate::Builder::keep_recipes) so that methods can be moved without being
     /// compiled again.
     pub recipes: u64,
+    /// IR of methods, kept for a later [tier](crate::Tier), or for methods that inline them.
+    pub sources: u64,
     /// Records, cells, thunks and table entries of all methods that can be mentioned, names of
     /// code, and bonds with assumptions.
     pub bookkeeping: u64,
@@ -42,7 +44,7 @@ pub struct Bytes {
     /// The part of `kept` in generations of methods that [stay](crate::Unit::stay).
     pub staying: u64,
     /// What the budget is held against: `text` to `contexts`, less `kept`, and `spare_contexts`,
-    /// `recipes` and `bookkeeping`.
+    /// `recipes`, `sources` and `bookkeeping`.
     pub charged: u64,
     /// How far over the budgets the cache is all told, because of what is kept, retired, or
     /// larger than a budget.
@@ -179,6 +181,8 @@ pub struct Statistics {
     pub moved_by_compiling: u64,
     /// Events that the [listener](crate::Listener) was not told, because it was too slow.
     pub events_lost: u64,
+    /// Methods that got code of a later [tier](crate::Tier).
+    pub promotions: u64,
     /// Methods invalidated, whether they had code or not: each counts every time, and a key that
     /// nobody has mentioned does not.
     pub invalidations: u64,
@@ -260,7 +264,8 @@ impl Statistics {
             Ok(()) => core.pool.spare(),
             Err(_) => (0, 0),
         };
-        let beside = bookkeeping + spare_contexts + ledger.recipe_bytes;
+        let sources = core.sources();
+        let beside = bookkeeping + spare_contexts + ledger.recipe_bytes + sources;
         let counters = &ledger.counters;
         self.policy = ledger.policy_name().to_owned();
         self.methods_resident = ledger.resident().len() as u64;
@@ -284,6 +289,7 @@ impl Statistics {
             contexts: alive.context,
             spare_contexts,
             recipes: ledger.recipe_bytes,
+            sources,
             bookkeeping,
             retired: ledger.retired.total(),
             held: ledger.held.total(),
@@ -313,6 +319,7 @@ impl Statistics {
         self.moving = counters.moving;
         self.evacuations = counters.evacuations;
         self.moved_by_compiling = counters.recompiled;
+        self.promotions = counters.promoted;
         self.invalidations = counters.invalidations;
         self.assumptions_invalidated = counters.assumptions_invalidated;
         self.unlinked_by_assumptions = counters.unlinked_by_assumptions;

@@ -25,6 +25,8 @@ pub(crate) struct Domain {
     ticks: Mutex<VecDeque<Instant>>,
     holds: Holds,
     leases: Mutex<Leases>,
+    /// Whether code counts how often it runs, so that threads want counters.
+    counts: bool,
 }
 
 #[repr(align(128))]
@@ -58,9 +60,10 @@ pub(crate) struct PinnedParticipant {
 }
 
 impl Domain {
-    pub(crate) fn new(holds: Holds) -> Self {
+    pub(crate) fn new(holds: Holds, counts: bool) -> Self {
         Self {
             holds,
+            counts,
             tick: CacheLine(AtomicU64::new(1)),
             collector: Collector::new(),
             members: Mutex::default(),
@@ -68,6 +71,11 @@ impl Domain {
             leases: Mutex::default(),
             ticks: Mutex::new(VecDeque::from([Instant::now()])),
         }
+    }
+
+    /// Whether code counts.
+    pub(super) fn counts(&self) -> bool {
+        self.counts
     }
 
     /// Which generations are held.
@@ -265,7 +273,7 @@ mod tests {
         assert_eq!(size_of::<Record>() % LINES, 0);
         // Counts of owners, which others write, lie before it.
         let space = crate::code::CodeSpace::new("test", None).unwrap();
-        let domain = Domain::new(Holds::new(&space));
+        let domain = Domain::new(Holds::new(&space), false);
         let records = [0, 1].map(|n| Arc::new(Record::new(&domain, n.to_string())));
         for record in &records {
             assert_eq!(Arc::as_ptr(record).addr() % LINES, 0);

@@ -32,6 +32,9 @@ impl Participant {
         cache: Arc<dyn Any + Send + Sync>,
     ) -> Self {
         crate::code::alternate::give();
+        if domain.counts() {
+            crate::tier::counts::give();
+        }
         let record = Arc::new(Record::new(domain, name));
         domain.join(record.clone());
         record.list();

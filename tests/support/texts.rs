@@ -74,6 +74,12 @@ impl Frontend for Texts {
         if says("; allow data") {
             unit.allow_data();
         }
+        if says("; inlinable") {
+            unit.inlinable();
+        }
+        if says("; stay") {
+            unit.stay();
+        }
         unit.adopt(&bitcode, "self", callee)?;
         // `@local.N` is the thread-local number N.
         if says("@local.") {

@@ -63,11 +63,13 @@ pub(crate) enum Cause {
     Moved,
     /// Something that it relied on fell.
     Assumption,
+    /// It has code of a later tier.
+    Promoted,
 }
 
 impl Cause {
     /// Bits of a number that tell it.
-    const BITS: u32 = 2;
+    const BITS: u32 = 3;
 
     /// Which one the lowest bits of a number tell.
     fn of(number: u64) -> Self {
@@ -76,8 +78,11 @@ impl Cause {
             Self::Invalidated,
             Self::Moved,
             Self::Assumption,
+            Self::Promoted,
         ];
-        let known = all.into_iter().find(|c| *c as u64 == number & 3);
+        let known = all
+            .into_iter()
+            .find(|c| *c as u64 == number & ((1 << Self::BITS) - 1));
         known.unwrap_or(Self::Evicted)
     }
 }

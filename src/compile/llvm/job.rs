@@ -9,7 +9,7 @@ use inkwell::module::Module;
 
 use super::context::LlvmContext;
 use super::machine::{Machine, OptLevel};
-use super::{polls, separate};
+use super::{count, import, polls, separate};
 
 /// What is to be done to a module whose methods have been emitted, verified and lowered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,10 +18,25 @@ pub(crate) struct Job<'j> {
     pub(crate) passes: &'j str,
     /// The code generator's level.
     pub(crate) level: OptLevel,
+    /// Whether the module has bodies of other methods, to be inlined.
+    pub(crate) imports: bool,
     /// Whether polls are put in after the passes.
     pub(crate) polls: bool,
+    /// Whether code counts how often it runs.
+    pub(crate) counting: Option<Counting<'j>>,
     /// Whether each function gets a section of its own.
     pub(crate) separable: bool,
+}
+
+/// How methods count how often they run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Counting<'j> {
+    /// What a counter is full at.
+    pub(crate) threshold: u32,
+    /// Where a thread has the address of its table (`crate::tier::counts`), in the process where the code is to run.
+    pub(crate) table: i64,
+    /// Methods by the number of their cell, and the numbers that they are counted under.
+    pub(crate) methods: &'j [(u32, u64)],
 }
 
 /// What came of a job.
@@ -44,19 +59,10 @@ impl Job<'_> {
         module: &Module<'_>,
     ) -> Result<Made, String> {
         let started = Instant::now();
-        let optimised = match self.passes {
-            "" => Ok(()),
-            passes => machine.run(passes, module),
-        };
-        if self.polls {
-            polls::add(module);
-        }
-        if self.separable {
-            separate::apart(module);
-        }
+        self.prepare(context, machine, module)?;
         let optimise = started.elapsed();
         let started = Instant::now();
-        let generated = optimised.and_then(|()| machine.generate(module));
+        let generated = machine.generate(module);
         let generate = started.elapsed();
         match (generated, context.take_errors()) {
             (Ok(object), None) => Ok(Made {
@@ -67,5 +73,34 @@ impl Job<'_> {
             (Ok(_), Some(said)) => Err(said),
             (Err(message), said) => Err(said.unwrap_or(message)),
         }
+    }
+
+    /// All but the code itself: passes, and what is added when these are done.
+    pub(super) fn prepare(
+        &self,
+        context: &LlvmContext,
+        machine: &Machine,
+        module: &Module<'_>,
+    ) -> Result<(), String> {
+        if !self.passes.is_empty() {
+            let optimised = machine.run(self.passes, module);
+            if let Some(said) = context.take_errors() {
+                return Err(said);
+            }
+            optimised?;
+        }
+        if self.imports {
+            import::lower_rest(module);
+        }
+        if self.polls {
+            polls::add(module);
+        }
+        if let Some(counting) = &self.counting {
+            count::add(module, counting);
+        }
+        if self.separable {
+            separate::apart(module);
+        }
+        Ok(())
     }
 }

@@ -186,7 +186,7 @@ pub(super) fn calls<K: Key>(module: &Module<'_>, batch: &mut Batch<'_, K>) {
             let Some(OwnSymbol::Address(number)) = parse_symbol(&name_of(function)) else {
                 continue;
             };
-            lower_callee(raw, function, number);
+            callee(raw, function, number);
             if users_of(function).into_iter().all(|u| is_dead(u)) {
                 LLVMDeleteFunction(function);
             } else {
@@ -196,7 +196,11 @@ pub(super) fn calls<K: Key>(module: &Module<'_>, batch: &mut Batch<'_, K>) {
     }
 }
 
-unsafe fn lower_callee(module: LLVMModuleRef, callee: LLVMValueRef, number: u32) {
+/// Lowers all calls of the method with this cell that are made by its `callee`.
+///
+/// # Safety
+/// A live module of this thread, and a function of it.
+pub(super) unsafe fn callee(module: LLVMModuleRef, callee: LLVMValueRef, number: u32) {
     // SAFETY: a live declaration of a live module, and its users.
     unsafe {
         let context = LLVMGetModuleContext(module);
@@ -222,7 +226,10 @@ unsafe fn lower_callee(module: LLVMModuleRef, callee: LLVMValueRef, number: u32)
 /// What the callee's declaration promised, and what is part of the calling convention, moves to
 /// the call site: an indirect call has no declaration to look at. A call by another type than
 /// the declaration's (LLVM allows it) knows better; it only gets what is about the function.
-unsafe fn copy_call_attributes(callee: LLVMValueRef, call: LLVMValueRef) {
+///
+/// # Safety
+/// A live function, and a live call of it.
+pub(super) unsafe fn copy_call_attributes(callee: LLVMValueRef, call: LLVMValueRef) {
     // SAFETY: a live function, and a live call of it; if their types are the same, the call has as
     // many parameters as the function, and maybe more arguments.
     unsafe {

@@ -13,6 +13,7 @@ use inkwell::targets::{
 
 use super::heap::{self, Gauge};
 use crate::error::Error;
+use crate::tier::{Passes, Tier};
 
 /// How much LLVM optimises: the pipelines `default<O0>` to `default<O3>`, and the code
 /// generator's level of the same name. A batch at O1 in which no method has functions or variables of its own
@@ -54,22 +55,34 @@ unsafe impl Send for Machine {}
 /// Machines that are not in use: at most one for each worker that ever compiled at once.
 pub(super) struct Machines {
     idle: Mutex<Vec<Machine>>,
-    level: OptLevel,
     gauge: Gauge,
 }
 
 impl Machines {
-    pub(super) fn new(level: OptLevel) -> Result<Self, Error> {
+    /// One for each level of these tiers, whose passes are tried out.
+    pub(super) fn new(tiers: &[Tier]) -> Result<Self, Error> {
         static INITIALISED: Once = Once::new();
         let mut outcome = Ok(());
         INITIALISED.call_once(|| {
             outcome = Target::initialize_native(&InitializationConfig::default());
         });
         outcome.map_err(|message| Error::Target { message })?;
-        let first = Machine::new(level)?;
+        let mut machines: Vec<Machine> = Vec::new();
+        for tier in tiers {
+            let of_level = |m: &&Machine| m.level == tier.generator;
+            if !machines.iter().any(|m| of_level(&m)) {
+                machines.push(Machine::new(tier.generator)?);
+            }
+            let machine = machines.iter().find(of_level).expect("just made");
+            machine
+                .try_out(&tier.passes)
+                .map_err(|message| Error::Setting {
+                    setting: "passes",
+                    problem: format!("{}: {message}", tier.name()),
+                })?;
+        }
         Ok(Self {
-            idle: Mutex::new(vec![first]),
-            level,
+            idle: Mutex::new(machines),
             gauge: Gauge::default(),
         })
     }
@@ -78,10 +91,13 @@ impl Machines {
         &self.gauge
     }
 
-    /// A machine for the caller alone, to be [given back](Machines::give_back).
-    pub(super) fn take(&self) -> Result<Machine, Error> {
-        let idle = self.idle().pop();
-        idle.map_or_else(|| Machine::new(self.level), Ok)
+    /// A machine of a level for the caller alone, to be [given back](Machines::give_back).
+    pub(super) fn take(&self, level: OptLevel) -> Result<Machine, Error> {
+        let mut idle = self.idle();
+        let place = idle.iter().position(|machine| machine.level == level);
+        let machine = place.map(|place| idle.swap_remove(place));
+        drop(idle);
+        machine.map_or_else(|| Machine::new(level), Ok)
     }
 
     pub(super) fn give_back(&self, machine: Machine) {
@@ -94,8 +110,9 @@ impl Machines {
 
     /// Tells a module what it is for.
     pub(super) fn describe(&self, module: &Module<'_>) {
-        // Making one cannot fail now if it did not before.
-        if let Ok(machine) = self.take() {
+        // They are all for the same machine; making one cannot fail now if it did not before.
+        let idle = self.idle().pop();
+        if let Ok(machine) = idle.map_or_else(|| Machine::new(OptLevel::O0), Ok) {
             machine.describe(module);
             self.give_back(machine);
         }
@@ -141,7 +158,7 @@ done:
 ";
 
 impl Machine {
-    /// Makes one, and tries it out.
+    /// Makes one.
     fn new(level: OptLevel) -> Result<Self, Error> {
         let target_error = |message: String| Error::Target { message };
         let triple = TargetMachine::get_default_triple();
@@ -157,11 +174,7 @@ impl Machine {
                 RelocMode::PIC,
                 CodeModel::Small,
             )
-            .map(|inner| {
-                let machine = Self { inner, level };
-                machine.try_out();
-                machine
-            })
+            .map(|inner| Self { inner, level })
             .ok_or_else(|| target_error(format!("none for {}", display(&triple))))
     }
 
@@ -178,28 +191,33 @@ impl Machine {
     /// will from then on: variables inside LLVM's functions are made, and their destructors
     /// registered before a cache's handler of `exit`, which must run before them. And what each
     /// machine learns of its target at first is not taken for the memory of a context.
-    fn try_out(&self) {
+    ///
+    /// What is wrong with the passes is an error; what it cannot generate here it cannot later, and says so then.
+    fn try_out(&self, passes: &Passes) -> Result<(), String> {
         let context = Context::create();
         let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
-        if let Ok(module) = context.create_module_from_ir(text) {
-            self.describe(&module);
+        let Ok(module) = context.create_module_from_ir(text) else {
+            return Ok(());
+        };
+        self.describe(&module);
+        if let Passes::Level(level) = passes {
             // The program may have no use for the passes over whole modules, but later ones may.
-            let (passes, whole) = (self.level.pipeline(&module), self.level.whole());
-            let more = if passes == whole {
-                Ok(())
-            } else {
-                self.run(whole, &module)
-            };
-            // What it cannot compile here it cannot compile later, and says so then.
-            let _ = more
-                .and_then(|()| self.run(passes, &module))
-                .and_then(|()| self.generate(&module));
+            let _ = self.run(level.whole(), &module);
         }
+        match Self::passes(passes, &module) {
+            "" => {}
+            passes => self.run(passes, &module)?,
+        }
+        let _ = self.generate(&module);
+        Ok(())
     }
 
-    /// The passes for such a module.
-    pub(super) fn passes(&self, module: &Module<'_>) -> &'static str {
-        self.level.pipeline(module)
+    /// These passes, or those of a level for such a module.
+    pub(super) fn passes<'p>(passes: &'p Passes, module: &Module<'_>) -> &'p str {
+        match passes {
+            Passes::Level(level) => level.pipeline(module),
+            Passes::Text(text) => text,
+        }
     }
 
     /// Runs passes. What went wrong is returned in LLVM's words, or told to the context's handler.

@@ -10,13 +10,19 @@ mod assume;
 mod census;
 mod check;
 mod context;
+mod count;
+mod emitter;
 mod heap;
+mod import;
 mod job;
+mod kept;
 mod labels;
 mod lower;
 mod machine;
+mod names;
 mod own;
 mod pipeline;
+mod places;
 mod polls;
 pub(crate) mod separate;
 mod strip;
@@ -32,15 +38,18 @@ use inkwell::module::Module;
 
 use self::census::Census;
 use self::context::LlvmContext;
-use self::job::Job;
+pub use self::emitter::{Emitter, Refused};
+use self::job::{Counting, Job};
 pub use self::machine::OptLevel;
 use self::machine::{Machine, Machines};
 pub use self::strip::DebugInfo;
-use self::unit::Finished;
 pub use self::unit::Unit;
-use super::{Backend, Batch};
+use self::unit::{Finished, Wishes};
+use super::batch::Wanted;
+use super::{Backend, Batch, How};
 use crate::error::{BoxError, Error};
 use crate::method::{Fallback, Key, Method, Table};
+use crate::tier::{Tier, counts};
 
 /// Emits methods as LLVM IR: what an embedder implements.
 ///
@@ -109,28 +118,36 @@ pub trait Frontend: Send + Sync + 'static {
 pub(crate) struct Llvm<F> {
     frontend: F,
     machines: Machines,
+    tiers: Vec<Tier>,
 }
 
 impl<F: Frontend> Llvm<F> {
-    pub(crate) fn new(frontend: F, level: OptLevel) -> Result<Self, Error> {
+    pub(crate) fn new(frontend: F, tiers: Vec<Tier>) -> Result<Self, Error> {
         Ok(Self {
             frontend,
-            machines: Machines::new(level)?,
+            machines: Machines::new(&tiers)?,
+            tiers,
         })
     }
 
-    /// Emits all methods that have not failed. False when one of them failed now, or is not for this batch.
+    fn tier(&self, batch: &Batch<'_, F::Key>) -> &Tier {
+        &self.tiers[batch.tier()]
+    }
+
+    /// Emits all methods that have not failed, and of which no IR is kept. False when one of them failed now, or is not for this batch.
     fn emit_all<'ctx>(
         &self,
         context: &'ctx LlvmContext,
         module: &Module<'ctx>,
         batch: &mut Batch<'_, F::Key>,
+        all_wanted: &mut [Option<Wanted>],
     ) -> Result<bool, Error> {
         let mut good = true;
         batch.optimised = true;
         let mut census = Census::default();
-        for i in 0..batch.len() {
-            if batch.has_failed(i) {
+        for (i, wanted) in all_wanted.iter_mut().enumerate() {
+            *wanted = None;
+            if batch.has_failed(i) || batch.sources[i].is_some() {
                 continue;
             }
             let emitted = if good {
@@ -143,7 +160,8 @@ impl<F: Frontend> Llvm<F> {
                 self.emit_one(context, &trial, &mut Census::default(), batch, i)
             };
             match emitted {
-                Ok(here) => good &= here,
+                Ok(Some(wishes)) => *wanted = self.wanted(batch, wishes),
+                Ok(None) => good = false,
                 Err(error @ (Error::OutOfSpace { .. } | Error::Memory { .. })) => {
                     return Err(error);
                 }
@@ -156,7 +174,18 @@ impl<F: Frontend> Llvm<F> {
         Ok(good)
     }
 
-    /// Emits one method. False if it is to be compiled elsewhere, and left its remains here.
+    /// What is to be kept of a method's IR, if anything.
+    fn wanted(&self, batch: &Batch<'_, F::Key>, wishes: Wishes) -> Option<Wanted> {
+        let next = self.tiers.get(batch.tier() + 1);
+        let for_next = next.is_some_and(|next| !next.emits_again) && batch.is_promotable();
+        let inlinable = wishes.inlinable && self.tiers.iter().any(|tier| tier.inlines);
+        (for_next || inlinable).then_some(Wanted {
+            optimised: wishes.optimised,
+            inlinable,
+        })
+    }
+
+    /// Emits one method. Nothing if it is to be compiled otherwise, and left its remains here.
     fn emit_one<'ctx>(
         &self,
         context: &'ctx LlvmContext,
@@ -164,7 +193,7 @@ impl<F: Frontend> Llvm<F> {
         census: &mut Census,
         batch: &mut Batch<'_, F::Key>,
         i: usize,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Wishes>, Error> {
         let key = batch.key(i);
         // Of an earlier try, whose code is gone.
         batch.assumed[i].clear();
@@ -219,13 +248,17 @@ impl<F: Frontend> Llvm<F> {
         // SAFETY: live functions of the module, which has no aliases now.
         let stays = wishes.stay || unsafe { labels::escape(&added.functions) };
         if stays && !batch.stays(i) {
-            return Ok(false);
+            return Ok(None);
+        }
+        // To promote it would be to reset its data.
+        if wishes.data && !batch.is_final(i) {
+            return Ok(None);
         }
         own::address(own, &lower::address_name(&batch.methods[i]))
             .map_err(|r| r.into_error(method()))?;
         census.settle(added, own, batch.methods[i].cell);
         batch.optimised &= wishes.optimised;
-        Ok(true)
+        Ok(Some(wishes))
     }
 
     /// Emission of the whole batch, over again for as long as a method fails or is taken out.
@@ -233,57 +266,127 @@ impl<F: Frontend> Llvm<F> {
         &self,
         context: &'ctx LlvmContext,
         batch: &mut Batch<'_, F::Key>,
-    ) -> Result<Option<Module<'ctx>>, Error> {
+    ) -> Result<Option<Built<'ctx>>, Error> {
+        let mut wanted = vec![None; batch.len()];
         loop {
             if (0..batch.len()).all(|i| batch.has_failed(i)) {
                 return Ok(None);
             }
             let module = context.module("inkpot.batch");
             self.machines.describe(&module);
-            if self.emit_all(context, &module, batch)? {
-                return Ok(Some(module));
+            let emitted = self.emit_all(context, &module, batch, &mut wanted)?;
+            if emitted && kept::adopt(context, &module, batch) {
+                return Ok(Some((module, wanted)));
             }
         }
     }
 
+    /// Emits the batch, and makes it an object: over again, if the tier's emitter refuses methods.
     fn compile_module(
         &self,
         context: &LlvmContext,
         machine: &Machine,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
-        let started = Instant::now();
-        context.listen();
-        let Some(module) = self.build(context, batch)? else {
-            return Ok(Vec::new());
+        let method = match batch.len() {
+            1 => format!("{:?}", batch.key(0)),
+            n => format!("a batch of {n} methods"),
         };
-        batch.debug_info.apply(&module);
-        lower::calls(&module, batch);
-        batch.phases.emit += started.elapsed();
-        let passes = match batch.optimised {
-            true => "",
-            false => machine.passes(&module),
-        };
+        loop {
+            let started = Instant::now();
+            context.listen();
+            let Some((module, wanted)) = self.build(context, batch)? else {
+                return Ok(Vec::new());
+            };
+            batch.supplies.debug_info.apply(&module);
+            if wanted.iter().any(Option::is_some) {
+                batch.keep(kept::write(&module).as_slice(), &wanted);
+            }
+            let imports = self.tier(batch).inlines && !batch.optimised;
+            if imports {
+                import::bodies(context, &module, batch);
+            }
+            lower::calls(&module, batch);
+            batch.phases.emit += started.elapsed();
+            match self.make(context, &module, machine, batch, imports) {
+                Ok(Some(object)) => return Ok(object),
+                Ok(None) => {}
+                Err(message) => return Err(Error::Codegen { method, message }),
+            }
+        }
+    }
+
+    /// Makes the object. Nothing if the tier's emitter has refused methods, which are not the batch's any more then.
+    fn make(
+        &self,
+        context: &LlvmContext,
+        module: &Module<'_>,
+        machine: &Machine,
+        batch: &mut Batch<'_, F::Key>,
+        imports: bool,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let tier = self.tier(batch);
+        let methods = batch.methods.iter();
+        let methods: Vec<_> = methods.map(|m| (m.cell, m.id.get())).collect();
+        let threshold = tier.threshold().filter(|_| batch.is_promotable());
         let job = Job {
-            passes,
+            passes: match batch.optimised {
+                true => "",
+                false => Machine::passes(&tier.passes, module),
+            },
             level: machine.level(),
-            polls: batch.polls,
-            separable: batch.separable,
+            imports,
+            polls: batch.supplies.polls,
+            counting: threshold.map(|threshold| Counting {
+                threshold,
+                table: counts::offset(),
+                methods: &methods,
+            }),
+            separable: batch.supplies.separable && !batch.how.staying,
         };
-        let made = job
-            .run(context, machine, &module)
-            .map_err(|message| Error::Codegen {
-                method: match batch.len() {
-                    1 => format!("{:?}", batch.key(0)),
-                    n => format!("a batch of {n} methods"),
-                },
-                message,
-            })?;
-        batch.phases.optimise += made.optimise;
-        batch.phases.generate += made.generate;
-        Ok(made.object)
+        let Some(emitter) = tier.emitter.as_ref().filter(|_| batch.how.by_emitter) else {
+            let made = job.run(context, machine, module)?;
+            batch.phases.optimise += made.optimise;
+            batch.phases.generate += made.generate;
+            return Ok(Some(made.object));
+        };
+        let started = Instant::now();
+        job.prepare(context, machine, module)?;
+        batch.phases.optimise += started.elapsed();
+        let started = Instant::now();
+        let emitted = emitter.emit(module);
+        batch.phases.generate += started.elapsed();
+        match emitted {
+            Ok(object) => Ok(Some(heap::measurable(object.as_slice()))),
+            Err(Refused { functions }) => leave_to_llvm(batch, &functions).map(|()| None),
+        }
     }
 }
+
+/// The methods of these functions, or the only one, are to be compiled by LLVM's generator.
+fn leave_to_llvm<K: Key>(batch: &mut Batch<'_, K>, functions: &[String]) -> Result<(), String> {
+    let cells = functions.iter().map(|name| count::owner(name.as_bytes()));
+    let cells: Vec<u32> = cells.flatten().collect();
+    let there: Vec<usize> = (0..batch.len()).filter(|&i| !batch.has_failed(i)).collect();
+    let is_refused = |i: &usize| cells.contains(&batch.methods[*i].cell);
+    let refused = match there[..] {
+        [only] => vec![only],
+        _ => there.into_iter().filter(is_refused).collect(),
+    };
+    if refused.is_empty() {
+        return Err("the tier's emitter refuses a method".to_owned());
+    }
+    for i in refused {
+        batch.otherwise[i] = Some(How {
+            by_emitter: false,
+            ..batch.how
+        });
+    }
+    Ok(())
+}
+
+/// A batch's module, and what is to be kept of each method.
+type Built<'ctx> = (Module<'ctx>, Vec<Option<Wanted>>);
 
 /// What a batch took of the heap besides the context: lists that go when it is linked, and records of
 /// methods, which are charged as such.
@@ -321,7 +424,7 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
         context: &mut LlvmContext,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
-        let machine = self.machines.take()?;
+        let machine = self.machines.take(self.tier(batch).generator)?;
         heap::fill_store();
         let before = heap::in_use();
         let object = self.compile_module(context, &machine, batch);

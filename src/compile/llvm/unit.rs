@@ -18,6 +18,7 @@ use inkwell::values::{AsValueRef, FunctionValue};
 use super::aliases;
 use super::context::LlvmContext;
 use super::lower::{address_name, name_of, rename};
+use super::names;
 use super::strip::DebugInfo;
 use super::threads;
 use crate::compile::Batch;
@@ -51,6 +52,7 @@ pub struct Unit<'u, 'ctx, K: Key> {
     i: usize,
     symbol: String,
     debug_info: DebugInfo,
+    tier: usize,
     /// Whether the module was given the method's function. It is found by its name each time: a front end may link
     /// modules into this one, which replaces what is only declared.
     defined: bool,
@@ -67,6 +69,8 @@ pub(super) struct Wishes {
     pub(super) stay: bool,
     /// Its code needs no passes.
     pub(super) optimised: bool,
+    /// Other methods may have its body in theirs.
+    pub(super) inlinable: bool,
 }
 
 /// What became of a unit.
@@ -111,7 +115,8 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         batch: &'u mut Batch<'_, K>,
         i: usize,
     ) -> Self {
-        let (symbol, debug_info) = (batch.symbol(i), batch.debug_info);
+        let (symbol, debug_info) = (batch.symbol(i), batch.supplies.debug_info);
+        let tier = batch.tier();
         Self {
             context,
             module,
@@ -119,6 +124,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
             i,
             symbol,
             debug_info,
+            tier,
             defined: false,
             wishes: Wishes::default(),
             trouble: None,
@@ -285,7 +291,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
                 continue;
             };
             let name = self.batch.callee(&key)?;
-            let name = self.address_of_type(&name, declaration.get_type());
+            let name = names::of_method(self.module, &name, declaration.get_type(), |_| true);
             rename(declaration.as_value_ref(), &name);
             hide(declaration.as_value_ref());
         }
@@ -368,6 +374,22 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         self.wishes.optimised = true;
     }
 
+    /// The [tier](crate::Tier) that the method is emitted for, counted from 0. Methods are emitted for the first one; for
+    /// a later one if their code was evicted while they were on their way there, if that
+    /// [emits again](crate::Tier::emit_again), or if they cannot be promoted: those that [stay](Unit::stay) or have
+    /// [data](Unit::allow_data) are compiled for the last one at once.
+    pub fn tier(&self) -> usize {
+        self.tier
+    }
+
+    /// Says that other methods may have this one's body in theirs: in tiers that [inline](crate::Tier::inline), where LLVM
+    /// finds that it pays. Its IR is kept for that while it has code. When it is invalidated, they are too.
+    ///
+    /// For small methods that are called often. Those with private functions of their own are not inlined.
+    pub fn inlinable(&mut self) {
+        self.wishes.inlinable = true;
+    }
+
     /// Says that addresses inside of the method's code, constants or data get about (its function's
     /// address does not count: that is canonical). It is compiled among others that stay, is no victim
     /// of eviction, and its memory lives as long as the cache, invalidated or not. The
@@ -390,19 +412,12 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
     }
 
     fn declare(&self, name: &str, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
-        let name = self.address_of_type(name, ty);
+        let name = names::of_method(self.module, name, ty, |_| true);
         self.module.get_function(&name).unwrap_or_else(|| {
             let function = self.module.add_function(&name, ty, Some(Linkage::External));
             hide(function.as_value_ref());
             function
         })
-    }
-
-    /// Declarations of one method by different types are different to LLVM's builder: each type
-    /// gets a name of its own; the linker ignores what follows the number.
-    fn address_of_type(&self, name: &str, ty: FunctionType<'ctx>) -> String {
-        let names = (1..).map(|n| format!("{name}.{n}"));
-        self.first_fit(name, names, ty, |_| true)
     }
 
     /// The declaration of something of the host's, of this type, and that `fits`.
@@ -412,32 +427,10 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
         ty: FunctionType<'ctx>,
         fits: impl Fn(FunctionValue<'ctx>) -> bool,
     ) -> FunctionValue<'ctx> {
-        // The linker takes the import's name from these.
-        let names = (1..).map(|n| format!("inkpot.import.{n}.{name}"));
-        let name = self.first_fit(name, names, ty, fits);
+        let name = names::of_import(self.module, name, ty, |_| true, fits);
         self.module
             .get_function(&name)
             .unwrap_or_else(|| self.module.add_function(&name, ty, Some(Linkage::External)))
-    }
-
-    /// The first of these names that is free, or has a declaration of this type that `fits`.
-    fn first_fit(
-        &self,
-        name: &str,
-        others: impl Iterator<Item = String>,
-        ty: FunctionType<'ctx>,
-        fits: impl Fn(FunctionValue<'ctx>) -> bool,
-    ) -> String {
-        std::iter::once(name.to_owned())
-            .chain(others)
-            .find(|name| match self.module.get_function(name) {
-                Some(present) => {
-                    let declared = present.count_basic_blocks() == 0;
-                    declared && present.get_type() == ty && fits(present)
-                }
-                None => self.module.get_global(name).is_none(),
-            })
-            .expect("names do not end")
     }
 
     fn parse(&self, bitcode: &[u8]) -> Result<Module<'ctx>, BoxError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Cause, Ledger};
+use crate::compile::Source;
 use crate::evict::{Cost, MethodId};
 use crate::link::Recipe;
 use crate::method::{Key, Method, Resident};
@@ -16,6 +17,8 @@ pub(super) struct Home<K: Key> {
     pub(super) cost: Cost,
     /// How it is linked again elsewhere. Without one it has to be compiled again.
     pub(super) recipe: Option<Recipe>,
+    /// Its IR, if that is kept.
+    pub(super) source: Option<Source<K>>,
 }
 
 impl<K: Key> Home<K> {
@@ -96,6 +99,16 @@ impl<K: Key> Ledger<K> {
     /// The method, if it has code.
     pub(super) fn method(&self, id: MethodId) -> Option<Arc<Method<K>>> {
         self.homes.get(&id).map(|home| home.method.clone())
+    }
+
+    /// The method of this number, if it has code.
+    pub(crate) fn by_number(&self, number: u64) -> Option<Arc<Method<K>>> {
+        self.method(MethodId::new(number))
+    }
+
+    /// The IR that is kept of a method with code.
+    pub(crate) fn source_of(&self, method: &Method<K>) -> Option<Source<K>> {
+        self.homes.get(&method.id)?.source.clone()
     }
 
     /// Methods with code.

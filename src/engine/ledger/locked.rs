@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 
 use super::Ledger;
+use crate::compile::Source;
 use crate::error::Error;
+use crate::invalidate::Assumption;
 use crate::method::{Key, Method};
 
 /// What the ledger let go of. To drop it may run code of the embedder's (of keys, of a front end's errors), and by way
@@ -13,6 +15,9 @@ use crate::method::{Key, Method};
 pub(super) struct Gone<K: Key> {
     pub(super) methods: Vec<Arc<Method<K>>>,
     pub(super) errors: Vec<Error>,
+    pub(super) sources: Vec<Source<K>>,
+    /// What fell with methods that were invalidated, for those that have their bodies in theirs.
+    pub(super) fallen: Vec<Assumption>,
 }
 
 impl<K: Key> Default for Gone<K> {
@@ -20,6 +25,8 @@ impl<K: Key> Default for Gone<K> {
         Self {
             methods: Vec::new(),
             errors: Vec::new(),
+            sources: Vec::new(),
+            fallen: Vec::new(),
         }
     }
 }
@@ -52,8 +59,13 @@ impl<K: Key> Drop for Locked<'_, K> {
         let Some(mut guard) = self.0.take() else {
             return;
         };
-        let gone = std::mem::take(&mut guard.gone);
+        let mut gone = std::mem::take(&mut guard.gone);
         drop(guard);
+        for assumption in std::mem::take(&mut gone.fallen) {
+            // Those that relied on it are unlinked when who invalidated the method goes on. A policy's panic was said where
+            // it happened.
+            let _ = catch_unwind(AssertUnwindSafe(|| assumption.invalidate()));
+        }
         // A panic of theirs is not about what the ledger was locked for.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
     }

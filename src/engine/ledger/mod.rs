@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub(crate) use crate::code::Cause;
 use crate::code::CodeSpace;
+use crate::compile::Source;
 use crate::config::Victims;
 use crate::engine::tell::{Outbox, Told};
 use crate::error::Error;
@@ -81,6 +82,7 @@ pub(crate) struct Counters {
     pub(crate) moves: u64,
     pub(crate) evacuations: u64,
     pub(crate) recompiled: u64,
+    pub(crate) promoted: u64,
     pub(crate) invalidations: u64,
     pub(crate) assumptions_invalidated: u64,
     pub(crate) unlinked_by_assumptions: u64,
@@ -104,12 +106,13 @@ pub(crate) struct Outcome<K: Key> {
     pub(crate) method: Arc<Method<K>>,
     /// The method's version when the compilation began.
     pub(crate) version: u64,
+    pub(crate) tier: u8,
     /// What its code relies on, each once.
     pub(crate) bonds: Vec<Bond>,
-    pub(crate) result: Result<Published, Error>,
+    pub(crate) result: Result<Published<K>, Error>,
 }
 
-pub(crate) struct Published {
+pub(crate) struct Published<K: Key> {
     pub(crate) entry: usize,
     pub(crate) bytes: u64,
     pub(crate) compile_time: Duration,
@@ -120,6 +123,8 @@ pub(crate) struct Published {
     /// Of its batch.
     pub(crate) times: Arc<CompileTime>,
     pub(crate) together: usize,
+    /// Its IR, if that is kept.
+    pub(crate) source: Option<Source<K>>,
 }
 
 pub(crate) struct Ledger<K: Key> {
@@ -210,6 +215,7 @@ impl<K: Key> Ledger<K> {
         for Outcome {
             method,
             version,
+            tier,
             bonds,
             result,
         } in outcomes
@@ -222,20 +228,27 @@ impl<K: Key> Ledger<K> {
                 // Never publish twice: the first code's generation would wait for it for ever. And not
                 // if something fell: who let it fall has advanced the version before he asks for this lock.
                 _ if state.version != version
-                    || self.is_at_home(&state)
+                    || self.is_as_good(&state, tier)
                     || !bonds.iter().all(Bond::is_current) =>
                 {
                     self.counters.stale += 1;
                     if let Some(resident) = &state.resident {
                         self.give_leaving_up(resident.generation, false);
                     }
-                    self.gone.errors.extend(result.err());
+                    match result {
+                        Ok(published) => self.gone.sources.extend(published.source),
+                        Err(error) => self.gone.errors.push(error),
+                    }
                     self.put(|| Told::InVain(method.clone()));
                 }
                 Err(error) => {
                     self.counters.failures += 1;
                     if let Some(resident) = &state.resident {
-                        self.give_leaving_up(resident.generation, !error.is_for_want_of_memory());
+                        let for_good = !error.is_for_want_of_memory();
+                        self.give_leaving_up(resident.generation, for_good);
+                        if for_good {
+                            state.tried = Some(version);
+                        }
                     }
                     event!("failed", key = ?method.key, error = %error);
                     self.put(|| Told::Failed(method.clone(), error.clone()));
@@ -254,9 +267,10 @@ impl<K: Key> Ledger<K> {
                     recipe,
                     times,
                     together,
+                    source,
                 }) => {
                     self.counters.compiles += 1;
-                    let resident = Resident::new(entry, generation, stays.is_some());
+                    let resident = Resident::new(entry, generation, tier, stays.is_some());
                     let left = state.resident.replace(resident);
                     if let Some(mut left) = left {
                         method.moved(left.entry, entry, true);
@@ -266,7 +280,7 @@ impl<K: Key> Ledger<K> {
                     }
                     drop(state);
                     if let Some(left) = left {
-                        self.leave(&method, &left);
+                        self.leave(&method, &left, tier);
                     }
                     self.bonds.bind(method.id, bonds);
                     if let Some(name) = stays {
@@ -277,6 +291,7 @@ impl<K: Key> Ledger<K> {
                         method: method.clone(),
                         cost: Cost::new(bytes, compile_time),
                         recipe,
+                        source,
                     };
                     self.admit(&method, &resident, home);
                     if left.is_some() && method.is_kept() {
@@ -290,7 +305,8 @@ impl<K: Key> Ledger<K> {
                         bytes,
                         times,
                         together,
-                        promoted: false,
+                        tier,
+                        promoted: left.is_some_and(|left| tier > left.tier),
                     });
                     method.notify();
                     self.gone.methods.push(method);
@@ -327,10 +343,10 @@ impl<K: Key> Ledger<K> {
         (all.cloned().collect(), bytes)
     }
 
-    /// Whether a method has code where it may stay.
-    fn is_at_home(&self, state: &State) -> bool {
-        let generation = state.resident.as_ref().map(|r| r.generation);
-        generation.is_some_and(|id| !self.generations[&id].leaving)
+    /// Whether a method has code where it may stay, of this tier or a later one.
+    fn is_as_good(&self, state: &State, tier: u8) -> bool {
+        let is_as_good = |r: &Resident| r.tier >= tier && !self.generations[&r.generation].leaving;
+        state.resident.as_ref().is_some_and(is_as_good)
     }
 
     fn admit(&mut self, method: &Arc<Method<K>>, resident: &Resident, home: Home<K>) {
@@ -343,12 +359,18 @@ impl<K: Key> Ledger<K> {
         }
     }
 
-    /// A method was compiled again, because its generation is being left.
-    fn leave(&mut self, method: &Arc<Method<K>>, left: &Resident) {
-        self.counters.recompiled += 1;
+    /// A method was compiled again: for a later tier, or because its generation is being left.
+    fn leave(&mut self, method: &Arc<Method<K>>, left: &Resident, tier: u8) {
+        let why = if tier > left.tier {
+            self.counters.promoted += 1;
+            event!("promoted", key = ?method.key, tier);
+            Cause::Promoted
+        } else {
+            self.counters.recompiled += 1;
+            Cause::Moved
+        };
         self.give_up_home(method, left);
-        let symbols = self.space.symbols();
-        symbols.unlinked(left.entry as u64, Cause::Moved);
+        self.space.symbols().unlinked(left.entry as u64, why);
         self.bury_if_dead(left.generation);
     }
 
@@ -357,10 +379,11 @@ impl<K: Key> Ledger<K> {
         if resident.is_listed() {
             self.probation.remove(&resident.place);
         }
-        let home = self.homes.remove(&method.id).expect("it has code");
+        let mut home = self.homes.remove(&method.id).expect("it has code");
         self.move_out(method, &home, resident);
         self.bonds.unbind(method.id);
         self.recipe_bytes -= home.recipe_bytes();
+        self.gone.sources.extend(home.source.take());
         self.gone.methods.push(home.method);
     }
 
@@ -406,6 +429,7 @@ impl<K: Key> Ledger<K> {
         if cause == Cause::Invalidated {
             state.version += 1;
             self.counters.invalidations += 1;
+            self.gone.fallen.extend(method.relied_on());
         }
         let Some(mut resident) = state.resident.take() else {
             return false;
@@ -422,7 +446,7 @@ impl<K: Key> Ledger<K> {
             Cause::Invalidated => Some(EvictedBy::Invalidation),
             Cause::Assumption => Some(EvictedBy::Assumption),
             // It has code elsewhere.
-            Cause::Moved => None,
+            Cause::Moved | Cause::Promoted => None,
         };
         if let Some(by) = by {
             self.put(|| Told::Evicted(method.clone(), by, resident.generation));

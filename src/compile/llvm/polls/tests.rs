@@ -11,9 +11,11 @@ use inkwell::module::Module;
 use inkwell::values::AsValueRef;
 
 use super::super::lower::list;
-use super::super::machine::{Machines, OptLevel};
-use super::{PRESERVE_ALL, add};
+use super::super::machine::{Machine, Machines, OptLevel};
+use super::super::places::PRESERVE_ALL;
+use super::add;
 use crate::compile::batch::POLL_SAFEPOINT;
+use crate::tier::Tier;
 
 const LEVELS: [OptLevel; 4] = [OptLevel::O0, OptLevel::O1, OptLevel::O2, OptLevel::O3];
 
@@ -285,13 +287,15 @@ fn every_shape() {
 #[test]
 fn every_shape_at_every_level() {
     for level in LEVELS {
-        let machines = Machines::new(level).unwrap();
-        let machine = machines.take().unwrap();
+        let tier = Tier::new("test", level);
+        let machines = Machines::new(std::slice::from_ref(&tier)).unwrap();
+        let machine = machines.take(level).unwrap();
         for (what, text, _) in SHAPES {
             let context = Context::create();
             let module = parse(&context, text);
             machines.describe(&module);
-            machine.run(machine.passes(&module), &module).unwrap();
+            let passes = Machine::passes(&tier.passes, &module);
+            machine.run(passes, &module).unwrap();
             add(&module);
             module.verify().unwrap();
             let object = machine.generate(&module).unwrap();
@@ -385,7 +389,9 @@ fn graphs_of_all_kinds() {
             .wrapping_add(1);
         (state >> 33) % below
     };
-    let machine = Machines::new(OptLevel::O1).unwrap().take().unwrap();
+    let tier = Tier::new("test", OptLevel::O1);
+    let machines = Machines::new(std::slice::from_ref(&tier)).unwrap();
+    let machine = machines.take(OptLevel::O1).unwrap();
     let mut polls = 0;
     for round in 0..400 {
         let n = 2 + random(14);
@@ -394,7 +400,8 @@ fn graphs_of_all_kinds() {
         let module = parse(&context, &text);
         if round % 2 == 0 {
             machine.describe(&module);
-            machine.run(machine.passes(&module), &module).unwrap();
+            let passes = Machine::passes(&tier.passes, &module);
+            machine.run(passes, &module).unwrap();
         }
         polls += check(&module, &text);
     }

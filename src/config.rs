@@ -1,8 +1,10 @@
 //! The settings of a cache, and the builder that makes one.
 
+mod isolation;
 mod wishes;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
@@ -11,6 +13,7 @@ use crate::compile::llvm::Llvm;
 use crate::compile::{Backend, DebugInfo, ErasedBackend, Frontend, OptLevel};
 use crate::error::Error;
 use crate::evict::{Lru, Policy};
+use crate::isolate::{Isolation, Pool};
 use crate::method::Key;
 use crate::observe::{Listener, Stall};
 use crate::tier::{MOST_TIERS, Tier};
@@ -121,6 +124,8 @@ pub(crate) struct Config {
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) on_stall: Option<OnStall>,
     pub(crate) before_exit: Option<BeforeExit>,
+    /// The helpers that compile, if this process does not.
+    pub(crate) helpers: Option<Arc<Pool>>,
     pub(crate) wishes: wishes::Settings,
 }
 
@@ -175,6 +180,7 @@ impl Default for Config {
             quarantine: None,
             on_stall: None,
             before_exit: None,
+            helpers: None,
             wishes: wishes::Settings::default(),
         }
     }
@@ -185,7 +191,8 @@ fn only(level: OptLevel) -> Tier {
     Tier::new("only", level)
 }
 
-type MakeBackend<K> = Box<dyn FnOnce(&[Tier]) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
+type MakeBackend<K> =
+    Box<dyn FnOnce(&[Tier], Option<Arc<Pool>>) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
 
 /// Settings of a cache, each with its default; [`Builder::build`] makes the cache.
 pub struct Builder<K: Key> {
@@ -193,18 +200,24 @@ pub struct Builder<K: Key> {
     policy: Box<dyn Policy>,
     backend: MakeBackend<K>,
     listener: Option<Box<dyn Listener<K>>>,
+    isolation: Option<Isolation>,
 }
 
 impl<K: Key> Builder<K> {
     pub(crate) fn for_frontend<F: Frontend<Key = K>>(frontend: F) -> Self {
-        Self::new(Box::new(|tiers| {
-            Ok(Box::new(Llvm::new(frontend, tiers.to_vec())?) as Box<dyn ErasedBackend<K>>)
+        Self::new(Box::new(|tiers, helpers| {
+            Ok(Box::new(Llvm::new(frontend, tiers.to_vec(), helpers)?)
+                as Box<dyn ErasedBackend<K>>)
         }))
     }
 
     pub(crate) fn for_backend<B: Backend<K>>(backend: B) -> Self {
-        Self::new(Box::new(|_| {
-            Ok(Box::new(backend) as Box<dyn ErasedBackend<K>>)
+        Self::new(Box::new(|_, helpers| match helpers {
+            None => Ok(Box::new(backend) as Box<dyn ErasedBackend<K>>),
+            Some(_) => Err(Error::Setting {
+                setting: "isolation",
+                problem: "only LLVM can be elsewhere".to_owned(),
+            }),
         }))
     }
 
@@ -214,6 +227,7 @@ impl<K: Key> Builder<K> {
             policy: Box::new(Lru::new()),
             backend,
             listener: None,
+            isolation: None,
         }
     }
 
@@ -496,11 +510,15 @@ impl<K: Key> Builder<K> {
     /// # Errors
     /// [`Error::Setting`] for a setting that makes no sense, [`Error::Memory`] when the system
     /// refuses address space or threads, [`Error::Prelude`] and [`Error::Target`] when no context
-    /// can be made.
+    /// can be made, [`Error::NoHelper`] when no [helper](Builder::isolation) can be started.
     pub fn build(self) -> Result<Cache<K>, Error> {
-        check(&self.config)?;
-        let backend = (self.backend)(&self.config.tiers)?;
-        Cache::start(self.config, self.policy, backend, self.listener)
+        let mut config = self.config;
+        check(&config)?;
+        if let Some(isolation) = self.isolation {
+            config.helpers = Some(Pool::start(isolation, &config)?);
+        }
+        let backend = (self.backend)(&config.tiers, config.helpers.clone())?;
+        Cache::start(config, self.policy, backend, self.listener)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::isolate::HelperFailure;
 pub use crate::link::LinkError;
 
 /// What a front end returns when it cannot emit a method.
@@ -145,6 +146,23 @@ pub enum Error {
         method: String,
         /// The panic's message, if it was a string.
         message: String,
+    },
+    /// A [helper process](crate::Builder::isolation) failed while it compiled the method alone. The method
+    /// can be asked for again.
+    #[error("the helper process failed while it compiled {method}: {failure}")]
+    Isolated {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// How.
+        failure: HelperFailure,
+    },
+    /// No [helper process](crate::Builder::isolation) can be started, or the program is none.
+    #[error("{program} is of no use as a helper: {problem}")]
+    NoHelper {
+        /// Its path, or that it is the own executable.
+        program: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A setting makes no sense.
     #[error("{setting}: {problem}")]

@@ -59,6 +59,7 @@
 //! | `cache`, `handle`, `config` | the public face |
 //! | `engine` | asking, compile workers, the ledger of who is where, recycling, fork and exit |
 //! | `compile` | from requests to object bytes; LLVM is known here only |
+//! | `isolate` | compiling in helper processes |
 //! | `generation` | contexts, and the regions that hold a generation's code |
 //! | `invalidate` | what code relies on, and how it falls |
 //! | `method` | keys, cells, thunks, entries |
@@ -85,7 +86,9 @@ mod error;
 pub mod evict;
 mod generation;
 mod handle;
+pub mod helper;
 mod invalidate;
+mod isolate;
 mod lease;
 mod link;
 mod loaded;
@@ -106,6 +109,7 @@ pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};
 pub use handle::{Handle, Keep};
 pub use invalidate::{Assumed, Assumption, Invalidation};
+pub use isolate::{HelperFailure, Isolation};
 pub use lease::Lease;
 pub use method::{Entry, Fallback, FallbackArgument, FallbackResult, Key, MethodType};
 #[doc(hidden)]

@@ -256,6 +256,15 @@ impl<'b, K: Key> Batch<'b, K> {
         self.failed[i] = Some(error);
     }
 
+    /// What has a part in the object has none.
+    pub(crate) fn fail_all(&mut self, error: &Error) {
+        for i in 0..self.len() {
+            if !self.has_failed(i) {
+                self.fail(i, error.clone());
+            }
+        }
+    }
+
     /// Whether method `i` has no part in the object: it has failed, or is to be compiled otherwise (as it stays while
     /// others do not, say).
     pub fn has_failed(&self, i: usize) -> bool {

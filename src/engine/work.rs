@@ -247,6 +247,9 @@ impl<K: Key> Core<K> {
 
     /// Lets nothing in any more, and tells who waits.
     pub(crate) fn close(&self) {
+        if let Some(helpers) = &self.config.helpers {
+            helpers.close();
+        }
         for method in self.queue.close() {
             // It came out of the queue, so nobody else has it.
             let is_ours = |s: &State| s.phase == Phase::Queued;
@@ -298,6 +301,10 @@ pub(super) fn rename(error: Error, name: String) -> Error {
         Error::CompilePanicked { message, .. } => Error::CompilePanicked {
             method: name,
             message,
+        },
+        Error::Isolated { failure, .. } => Error::Isolated {
+            method: name,
+            failure,
         },
         Error::Link { source, .. } => Error::Link {
             method: name,

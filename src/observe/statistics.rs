@@ -194,6 +194,11 @@ pub struct Statistics {
     pub bonds: u64,
     /// Where compile workers spent their time.
     pub compile_time: CompileTime,
+    /// [Helper processes](crate::Builder::isolation) that were started; those that compile or wait now
+    /// are the last of them.
+    pub helpers_started: u64,
+    /// Helper processes that died, hung or spoke nonsense while they compiled.
+    pub helpers_failed: u64,
 
     /// Threads that may run methods.
     pub participants: u64,
@@ -238,6 +243,9 @@ impl Statistics {
         }
         if !child {
             all.add_memory(core);
+        }
+        if let Some(helpers) = &core.config.helpers {
+            (all.helpers_started, all.helpers_failed) = helpers.counts();
         }
         all.add_participants(core);
         all

@@ -27,6 +27,10 @@ impl Texts {
         }
     }
 
+    pub fn insert(&mut self, name: &'static str, text: &str) {
+        self.texts.insert(name, text.to_owned());
+    }
+
     fn is_method(&self, name: &str) -> bool {
         self.text(name).is_some()
     }

@@ -57,7 +57,7 @@ pub(super) fn fill_store() {
 
 /// A copy of `bytes` by whose capacity the heap in use grows: it is too large to come out of the
 /// thread's store.
-pub(super) fn measurable(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn measurable(bytes: &[u8]) -> Vec<u8> {
     let mut copy = Vec::with_capacity(bytes.len().max(2 * LARGEST_IN_STORE));
     copy.extend_from_slice(bytes);
     copy

@@ -18,7 +18,7 @@ use crate::tier::{Passes, Tier};
 /// How much LLVM optimises: the pipelines `default<O0>` to `default<O3>`, and the code
 /// generator's level of the same name. A batch at O1 in which no method has functions or variables of its own
 /// goes through a shorter pipeline, of the passes of `default<O1>` that look at one function.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum OptLevel {
     /// No optimisation, the fast instruction selector.
     O0,
@@ -59,14 +59,19 @@ pub(super) struct Machines {
 }
 
 impl Machines {
-    /// One for each level of these tiers, whose passes are tried out.
-    pub(super) fn new(tiers: &[Tier]) -> Result<Self, Error> {
+    /// Makes LLVM know this machine.
+    pub(super) fn initialise() -> Result<(), Error> {
         static INITIALISED: Once = Once::new();
         let mut outcome = Ok(());
         INITIALISED.call_once(|| {
             outcome = Target::initialize_native(&InitializationConfig::default());
         });
-        outcome.map_err(|message| Error::Target { message })?;
+        outcome.map_err(|message| Error::Target { message })
+    }
+
+    /// One for each level of these tiers, whose passes are tried out.
+    pub(super) fn new(tiers: &[Tier]) -> Result<Self, Error> {
+        Self::initialise()?;
         let mut machines: Vec<Machine> = Vec::new();
         for tier in tiers {
             let of_level = |m: &&Machine| m.level == tier.generator;
@@ -159,7 +164,7 @@ done:
 
 impl Machine {
     /// Makes one.
-    fn new(level: OptLevel) -> Result<Self, Error> {
+    pub(super) fn new(level: OptLevel) -> Result<Self, Error> {
         let target_error = |message: String| Error::Target { message };
         let triple = TargetMachine::get_default_triple();
         let target = Target::from_triple(&triple).map_err(|e| target_error(e.to_string()))?;
@@ -193,7 +198,7 @@ impl Machine {
     /// machine learns of its target at first is not taken for the memory of a context.
     ///
     /// What is wrong with the passes is an error; what it cannot generate here it cannot later, and says so then.
-    fn try_out(&self, passes: &Passes) -> Result<(), String> {
+    pub(super) fn try_out(&self, passes: &Passes) -> Result<(), String> {
         let context = Context::create();
         let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
         let Ok(module) = context.create_module_from_ir(text) else {

@@ -28,6 +28,7 @@ pub(crate) mod separate;
 mod strip;
 mod threads;
 mod unit;
+mod workshop;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,15 +40,18 @@ use inkwell::module::Module;
 use self::census::Census;
 use self::context::LlvmContext;
 pub use self::emitter::{Emitter, Refused};
-use self::job::{Counting, Job};
+pub(crate) use self::heap::measurable;
+pub(crate) use self::job::{Counting, Job, Made};
 pub use self::machine::OptLevel;
 use self::machine::{Machine, Machines};
 pub use self::strip::DebugInfo;
 pub use self::unit::Unit;
 use self::unit::{Finished, Wishes};
+pub(crate) use self::workshop::Workshop;
 use super::batch::Wanted;
 use super::{Backend, Batch, How};
 use crate::error::{BoxError, Error};
+use crate::isolate::Pool;
 use crate::method::{Fallback, Key, Method, Table};
 use crate::tier::{Tier, counts};
 
@@ -119,14 +123,21 @@ pub(crate) struct Llvm<F> {
     frontend: F,
     machines: Machines,
     tiers: Vec<Tier>,
+    /// Who does the jobs, if this process does not.
+    helpers: Option<Arc<Pool>>,
 }
 
 impl<F: Frontend> Llvm<F> {
-    pub(crate) fn new(frontend: F, tiers: Vec<Tier>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        frontend: F,
+        tiers: Vec<Tier>,
+        helpers: Option<Arc<Pool>>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             frontend,
             machines: Machines::new(&tiers)?,
             tiers,
+            helpers,
         })
     }
 
@@ -288,10 +299,6 @@ impl<F: Frontend> Llvm<F> {
         machine: &Machine,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
-        let method = match batch.len() {
-            1 => format!("{:?}", batch.key(0)),
-            n => format!("a batch of {n} methods"),
-        };
         loop {
             let started = Instant::now();
             context.listen();
@@ -308,10 +315,8 @@ impl<F: Frontend> Llvm<F> {
             }
             lower::calls(&module, batch);
             batch.phases.emit += started.elapsed();
-            match self.make(context, &module, machine, batch, imports) {
-                Ok(Some(object)) => return Ok(object),
-                Ok(None) => {}
-                Err(message) => return Err(Error::Codegen { method, message }),
+            if let Some(object) = self.make(context, &module, machine, batch, imports)? {
+                return Ok(object);
             }
         }
     }
@@ -324,7 +329,11 @@ impl<F: Frontend> Llvm<F> {
         machine: &Machine,
         batch: &mut Batch<'_, F::Key>,
         imports: bool,
-    ) -> Result<Option<Vec<u8>>, String> {
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let codegen = |message| Error::Codegen {
+            method: String::new(), // the engine knows
+            message,
+        };
         let tier = self.tier(batch);
         let methods = batch.methods.iter();
         let methods: Vec<_> = methods.map(|m| (m.cell, m.id.get())).collect();
@@ -345,21 +354,57 @@ impl<F: Frontend> Llvm<F> {
             separable: batch.supplies.separable && !batch.how.staying,
         };
         let Some(emitter) = tier.emitter.as_ref().filter(|_| batch.how.by_emitter) else {
-            let made = job.run(context, machine, module)?;
+            let made = match &self.helpers {
+                None => job.run(context, machine, module).map_err(codegen)?,
+                Some(helpers) => {
+                    let object = made_elsewhere(helpers, &job, module, batch);
+                    return object.map(Some);
+                }
+            };
             batch.phases.optimise += made.optimise;
             batch.phases.generate += made.generate;
             return Ok(Some(made.object));
         };
         let started = Instant::now();
-        job.prepare(context, machine, module)?;
+        job.prepare(context, machine, module).map_err(codegen)?;
         batch.phases.optimise += started.elapsed();
         let started = Instant::now();
         let emitted = emitter.emit(module);
         batch.phases.generate += started.elapsed();
         match emitted {
             Ok(object) => Ok(Some(heap::measurable(object.as_slice()))),
-            Err(Refused { functions }) => leave_to_llvm(batch, &functions).map(|()| None),
+            Err(Refused { functions }) => {
+                leave_to_llvm(batch, &functions).map_err(codegen)?;
+                Ok(None)
+            }
         }
+    }
+}
+
+/// An object that a helper makes.
+fn made_elsewhere<K: Key>(
+    helpers: &Pool,
+    job: &Job<'_>,
+    module: &Module<'_>,
+    batch: &mut Batch<'_, K>,
+) -> Result<Vec<u8>, Error> {
+    let started = Instant::now();
+    let bitcode = module.write_bitcode_to_memory();
+    match helpers.compile(job, bitcode.as_slice(), batch.len() == 1) {
+        Ok(made) => {
+            batch.phases.optimise += made.optimise;
+            batch.phases.generate += made.generate;
+            // What was not for LLVM's passes or code was for getting it there.
+            let there = made.optimise + made.generate;
+            batch.phases.emit += started.elapsed().saturating_sub(there);
+            Ok(made.object)
+        }
+        Err(error @ (Error::NoHelper { .. } | Error::ShuttingDown)) => {
+            // It is no method's fault, and would be the same for each.
+            batch.fail_all(&error);
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
     }
 }
 

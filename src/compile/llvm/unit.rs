@@ -44,7 +44,8 @@ use crate::method::Key;
 /// LLVM's code generator ends the process over some IR that its verifier lets pass, and nothing
 /// of it comes back as an error: `llvm.x86.*` intrinsics and vector types in calls that need
 /// an instruction set which the function does not have (`target-features`), an unknown strategy
-/// of garbage collection (`gc`), calling conventions of other machines.
+/// of garbage collection (`gc`), calling conventions of other machines. Where that must not be, have it done in
+/// [another process](crate::Builder::isolation).
 pub struct Unit<'u, 'ctx, K: Key> {
     context: &'ctx LlvmContext,
     module: &'u Module<'ctx>,

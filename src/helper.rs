@@ -1,0 +1,3 @@
+//! Being a helper process: see [`Builder::isolation`](crate::Builder::isolation).
+
+pub use crate::isolate::run_if_helper;

@@ -226,6 +226,18 @@ impl Error {
         matches!(self, HardLimit { .. } | Memory { .. } | OutOfSpace { .. })
     }
 
+    /// Whether it is about the method itself, so that another try is likely to end as this one.
+    pub(crate) fn is_of_the_method(&self) -> bool {
+        use Error::{Forked, Prelude, ShuttingDown, Target};
+        let elsewhere = matches!(self, Forked | ShuttingDown | Prelude { .. } | Target { .. });
+        !elsewhere && !self.is_for_want_of_memory()
+    }
+
+    /// Whether no other try can end in another way, as long as the method is what it is.
+    pub(crate) fn is_for_good(&self) -> bool {
+        false
+    }
+
     pub(crate) fn map(step: MapStep, bytes: u64, error: std::io::Error) -> Self {
         Error::Memory {
             step,

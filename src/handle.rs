@@ -131,7 +131,7 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// The method's code, compiled first if need be. Entries loaded before under this guard end
     /// here: the thread is unpinned while it waits, unless it has another guard of the cache.
     ///
-    /// A failure is not remembered: the next call compiles again. A look-up by
+    /// A failure is [remembered](crate::Builder::retry_after) for a while, and is the answer meanwhile. A look-up by
     /// [`entry`](Handle::entry) and the one here count as one miss each.
     ///
     /// # Errors
@@ -148,7 +148,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// [`entry`](Handle::entry) or [`get`](Handle::get).
     ///
     /// # Errors
-    /// [`Error::Forked`], [`Error::ShuttingDown`].
+    /// [`Error::Forked`], [`Error::ShuttingDown`]; and how the method failed before, while that is
+    /// [remembered](crate::Builder::retry_after) and it is not tried again.
     pub fn request(&self) -> Result<(), Error> {
         self.life.core.request(&self.method)
     }
@@ -169,6 +170,14 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     pub fn tier(&self) -> Option<usize> {
         self.life.core.check_fork().ok()?;
         self.method.lock().resident.map(|r| r.tier.into())
+    }
+
+    /// How the method's last compilation failed, if it did, has no code since, and that is
+    /// [remembered](crate::Builder::retry_after): until it has been compiled, or is invalidated. Whether it is being tried
+    /// again just now does not show. Takes a lock for a moment.
+    pub fn failure(&self) -> Option<Error> {
+        let core = &self.life.core;
+        core.check_fork().ok().and_then(|()| self.method.failure())
     }
 
     /// Makes the method no victim of eviction while the returned value lives. Its generation

@@ -138,11 +138,21 @@ impl Frontend for Refuses {
     }
 }
 
-/// Handles of methods that failed keep no errors, which may be long, and hold on to anything.
+/// Handles of methods that failed keep no errors, which may be long, and hold on to anything, if nothing is
+/// to be remembered; and else until the methods are invalidated.
 #[test]
 fn failures_are_not_remembered() {
+    for first in [Duration::ZERO, Duration::from_secs(3600)] {
+        check_failures(first);
+    }
+}
+
+fn check_failures(first: Duration) {
     let errors = Arc::<AtomicUsize>::default();
-    let cache = Cache::builder(Refuses(errors.clone())).build().unwrap();
+    let cache = Cache::builder(Refuses(errors.clone()))
+        .retry_after(first, first)
+        .build()
+        .unwrap();
     let me = cache.participant("test");
     // SAFETY: never called.
     let handle = |key| unsafe { cache.method::<Constant>(&key) }.unwrap();
@@ -156,6 +166,10 @@ fn failures_are_not_remembered() {
         handle.request().unwrap();
     }
     support::wait_until("all have failed", || cache.statistics().failures >= 50);
+    if !first.is_zero() {
+        assert_eq!(errors.load(Ordering::SeqCst), 50);
+        drop(cache.invalidate_all());
+    }
     support::wait_until("nobody has an error", || errors.load(Ordering::SeqCst) == 0);
 }
 

@@ -1,13 +1,27 @@
 //! Settings about methods that nobody waits for: where calls go meanwhile.
 
+use std::time::Duration;
+
 use super::Builder;
-use crate::method::Key;
+use crate::method::{Key, Patience};
 use crate::observe::Listener;
 
 /// What [`Builder`] documents.
-#[derive(Default)]
 pub(crate) struct Settings {
     pub(crate) fallback: Option<usize>,
+    pub(crate) patience: Patience,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fallback: None,
+            patience: Patience {
+                first: Duration::from_millis(10),
+                most: Duration::from_secs(10),
+            },
+        }
+    }
 }
 
 impl<K: Key> Builder<K> {
@@ -30,6 +44,22 @@ impl<K: Key> Builder<K> {
     /// finds none some 100 ns more, as it asks each time. Each method takes 32 bytes, charged as bookkeeping.
     pub fn fallback(mut self, entry: *const ()) -> Self {
         self.config.wishes.fallback = Some(entry as usize);
+        self
+    }
+
+    /// How long a failure is remembered: for `first`, doubled for each that follows without a success between, up to
+    /// `most`. Meanwhile the method is not tried again, and who asks for it gets the same error at once. Afterwards it is
+    /// tried when somebody asks. [`Cache::invalidate`](crate::Cache::invalidate) makes the cache forget: say it when what
+    /// the front end knows has changed. Default: 10 milliseconds, up to 10 seconds; zero is not to remember.
+    ///
+    /// It lasts as long as something refers to the key (a handle, code that calls it), and beyond that for the last 256
+    /// methods that failed. What is not the method's own fault is not remembered: want of memory, a prelude that failed, the
+    /// end of the cache.
+    pub fn retry_after(mut self, first: Duration, most: Duration) -> Self {
+        self.config.wishes.patience = Patience {
+            first,
+            most: most.max(first),
+        };
         self
     }
 

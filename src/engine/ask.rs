@@ -57,7 +57,11 @@ impl<K: Key> Core<K> {
             return Ok(());
         }
         match state.phase {
-            Phase::Idle => {}
+            Phase::Idle => {
+                if let Some(error) = self.refuses(&state) {
+                    return Err(error);
+                }
+            }
             Phase::Queued => {
                 self.queue.ask(method);
                 return Ok(());
@@ -117,8 +121,8 @@ impl<K: Key> Core<K> {
             match (state.phase, watched) {
                 // Ended since: failed, or was begun before an invalidation.
                 (Phase::Idle, Some(attempt)) if state.attempts > attempt => {
-                    if let Some(error) = &state.failure {
-                        return Err(error.clone());
+                    if let Some(failure) = &state.failure {
+                        return Err(failure.error.clone());
                     }
                     *vain += 1;
                     if *vain > PATIENCE {
@@ -130,9 +134,12 @@ impl<K: Key> Core<K> {
                     watched = None;
                 }
                 (Phase::Idle, _) => {
+                    if let Some(error) = self.refuses(&state) {
+                        return Err(error);
+                    }
+                    watched = Some(state.attempts);
                     drop(state);
-                    watched = Some(method.lock().attempts);
-                    self.request(method)?;
+                    self.enqueue(method, |state| state.resident.is_none().then_some(0))?;
                     state = method.lock();
                 }
                 (phase, None) => {

@@ -103,6 +103,7 @@ impl<K: Key> Core<K> {
         let choice = Choice {
             victims: config.victims,
             work: config.evacuate.then_some(config.evacuation_work),
+            patience: config.wishes.patience,
         };
         let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);

@@ -378,6 +378,7 @@ impl<K: Key> Core<K> {
             guarded(&mut || drop(body.take()));
         }
         guarded(&mut || drop(ledger.take_homes()));
+        guarded(&mut || drop(ledger.take_failed()));
         guarded(&mut || self.table.release_all());
     }
 }

@@ -4,9 +4,16 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::core::Core;
-use crate::method::{Key, Method};
+use crate::error::Error;
+use crate::method::{Key, Method, State};
 
 impl<K: Key> Core<K> {
+    /// The failure for which a method is not compiled now, whoever asks.
+    pub(super) fn refuses(&self, state: &State) -> Option<Error> {
+        let failure = state.failure.as_ref().filter(|failure| failure.stands());
+        failure.map(|failure| failure.error.clone())
+    }
+
     /// Code that is there, if only on probation, or else the `fallback`; then the code is wished for. Never waits.
     pub(crate) fn code_or(&self, method: &Arc<Method<K>>, fallback: NonZeroUsize) -> usize {
         // First: in a forked child the method's lock may be held by nobody.
@@ -15,8 +22,11 @@ impl<K: Key> Core<K> {
                 method.note_call(entry);
                 return entry;
             }
-            // It is only a wish: where nothing is compiled any more the fallback goes on.
-            let _ = self.request(method);
+            let failed = method.lock().failure.as_ref().is_some_and(|f| f.stands());
+            if !failed {
+                // It is only a wish: where nothing is compiled any more the fallback goes on.
+                let _ = self.request(method);
+            }
         }
         fallback.get()
     }

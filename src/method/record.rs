@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::table::Table;
-use super::{CellWord, Key};
+use super::{CellWord, Failure, Key};
 use crate::error::Error;
 use crate::evict::MethodId;
 use crate::invalidate::{Assumption, WeakAssumption};
@@ -48,8 +48,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// Compilations ended, well or not: what waiters watch.
     pub(crate) attempts: u64,
-    /// How the last one ended, if it failed while somebody waited, and somebody still does.
-    pub(crate) failure: Option<Error>,
+    /// How the last one ended, if it failed: while somebody waits to hear it, or while it is remembered.
+    pub(crate) failure: Option<Box<Failure>>,
     pub(crate) resident: Option<Resident>,
     /// It could not be promoted, as it was in this version.
     pub(crate) tried: Option<u64>,
@@ -154,7 +154,8 @@ impl<K: Key> Method<K> {
             state.phase = Phase::Idle;
             state.attempts += 1;
             if self.is_waited_for() {
-                gone = state.failure.replace(error());
+                let failure = Failure::to_be_heard(error());
+                gone = state.failure.replace(Box::new(failure));
             }
         }
         drop(state);
@@ -234,16 +235,23 @@ impl<K: Key> Method<K> {
         Waiter(self)
     }
 
-    /// How the last compilation failed is not remembered when all who waited know. (Unless somebody has the lock just
+    /// What was only to be heard is not remembered when all who waited know. (Unless somebody has the lock just
     /// now: then until the next time. In a forked child it may be held by nobody.)
     fn forget_failure(&self) {
         let mut gone = None;
         if let Ok(mut state) = self.state.try_lock()
             && !self.is_waited_for()
         {
-            gone = state.failure.take();
+            gone = state.failure.take_if(|failure| !failure.is_remembered());
         }
         drop(gone);
+    }
+
+    /// How the last compilation failed, if that is remembered.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let state = self.lock();
+        let remembered = state.failure.as_ref().filter(|f| f.is_remembered());
+        remembered.map(|failure| failure.error.clone())
     }
 
     pub(crate) fn is_waited_for(&self) -> bool {

@@ -44,6 +44,8 @@ impl System {
         };
         let counts = backend.counts.clone();
         let cache = Cache::with_backend(backend)
+            // Records that only a failure keeps are not in the model.
+            .retry_after(Duration::ZERO, Duration::ZERO)
             .reclaimer(Reclaimer::Manual)
             .budget(u64::MAX)
             .generation_methods(LIMIT)

@@ -4,6 +4,7 @@
 //! evicted), never by a call of resident code.
 
 mod bonds;
+mod failed;
 mod generations;
 mod homes;
 mod leaving;
@@ -24,10 +25,11 @@ use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
 use crate::invalidate::Bond;
 use crate::link::Recipe;
-use crate::method::{Key, Method, Phase, Resident, State};
+use crate::method::{Key, Method, Patience, Phase, Resident, State};
 use crate::observe::{CompileTime, EvictedBy, Staying, event};
 
 pub(crate) use self::bonds::Bonds;
+use self::failed::Failed;
 use self::generations::Info;
 pub(crate) use self::generations::{Charge, Corpse, Slack};
 use self::homes::Home;
@@ -50,12 +52,14 @@ pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
 /// do.
 type ByNumber<N, T> = std::collections::HashMap<N, T, ::lru::DefaultHasher>;
 
-/// How victims are chosen.
+/// What the ledger is told of the configuration, for good.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Choice {
     pub(crate) victims: Victims,
     /// Bytes that evacuation may move for each byte that comes back; `None`: there is none.
     pub(crate) work: Option<f64>,
+    /// How long failures are remembered.
+    pub(crate) patience: Patience,
 }
 
 /// Settings that can change while the cache runs.
@@ -145,6 +149,9 @@ pub(crate) struct Ledger<K: Key> {
     /// Bytes that may be moved for each byte that comes back; `None`: nothing is moved.
     pub(crate) work: Option<f64>,
     pub(crate) outbox: Option<Arc<Outbox<K>>>,
+    /// How long failures are remembered.
+    pub(crate) patience: Patience,
+    failed: Failed<K>,
     /// What was let go of since the ledger was locked.
     gone: Gone<K>,
     pub(crate) dead: Vec<Corpse<K>>,
@@ -186,6 +193,8 @@ impl<K: Key> Ledger<K> {
             victims: choice.victims,
             work: choice.work,
             outbox: None,
+            patience: choice.patience,
+            failed: Failed::default(),
             gone: Gone::default(),
             dead: Vec::new(),
             retired: Charge::default(),
@@ -223,7 +232,6 @@ impl<K: Key> Ledger<K> {
             let mut state = method.lock();
             state.phase = Phase::Idle;
             state.attempts += 1;
-            self.gone.errors.extend(state.failure.take());
             match result {
                 // Never publish twice: the first code's generation would wait for it for ever. And not
                 // if something fell: who let it fall has advanced the version before he asks for this lock.
@@ -232,6 +240,7 @@ impl<K: Key> Ledger<K> {
                     || !bonds.iter().all(Bond::is_current) =>
                 {
                     self.counters.stale += 1;
+                    self.forget_failure(&method, &mut state);
                     if let Some(resident) = &state.resident {
                         self.give_leaving_up(resident.generation, false);
                     }
@@ -252,12 +261,7 @@ impl<K: Key> Ledger<K> {
                     }
                     event!("failed", key = ?method.key, error = %error);
                     self.put(|| Told::Failed(method.clone(), error.clone()));
-                    // Nobody else asks how it ended.
-                    if method.is_waited_for() {
-                        state.failure = Some(error);
-                    } else {
-                        self.gone.errors.push(error);
-                    }
+                    self.note_failure(&method, &mut state, error);
                 }
                 Ok(Published {
                     entry,
@@ -270,6 +274,7 @@ impl<K: Key> Ledger<K> {
                     source,
                 }) => {
                     self.counters.compiles += 1;
+                    self.forget_failure(&method, &mut state);
                     let resident = Resident::new(entry, generation, tier, stays.is_some());
                     let left = state.resident.replace(resident);
                     if let Some(mut left) = left {
@@ -429,6 +434,7 @@ impl<K: Key> Ledger<K> {
         if cause == Cause::Invalidated {
             state.version += 1;
             self.counters.invalidations += 1;
+            self.forget_failure(method, &mut state);
             self.gone.fallen.extend(method.relied_on());
         }
         let Some(mut resident) = state.resident.take() else {

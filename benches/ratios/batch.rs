@@ -61,7 +61,7 @@ fn run(name: &'static str, size: Size, burst: u64) {
 }
 
 /// LLVM as one would use it without a cache: emit, optimise, generate an object.
-struct Bare {
+pub struct Bare {
     machine: TargetMachine,
     size: Size,
     methods: u64,
@@ -71,7 +71,7 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(size: Size, methods: u64) -> Self {
+    pub fn new(size: Size, methods: u64) -> Self {
         Target::initialize_native(&InitializationConfig::default()).expect("a native target");
         let triple = TargetMachine::get_default_triple();
         let target = Target::from_triple(&triple).expect("a native target");
@@ -95,23 +95,30 @@ impl Bare {
     /// Compiles a burst, and says how many seconds that took. What the cache leaves to its
     /// reclaimer is not in the time here either: contexts are disposed of afterwards.
     fn run(&mut self) -> f64 {
+        let started = Instant::now();
+        let mut objects = Vec::new();
+        let contexts = self.each(|_, object| objects.push(object));
+        let took = started.elapsed().as_secs_f64();
+        drop(contexts);
+        self.text += objects.iter().map(|o| text_bytes(o)).sum::<u64>();
+        took
+    }
+
+    /// Compiles a burst, and passes each object on with its number. The contexts are to be disposed of by the caller.
+    pub fn each(&mut self, mut object: impl FnMut(u64, Vec<u8>)) -> Vec<Context> {
         let names = self.next..self.next + self.methods;
         self.next = names.end;
-        let started = Instant::now();
         let mut contexts = Vec::new();
-        let mut objects = Vec::new();
-        for number in names {
-            if (objects.len() as u64).is_multiple_of(PER_CONTEXT) {
+        for (n, number) in (0..).zip(names) {
+            if u64::is_multiple_of(n, PER_CONTEXT) {
                 let context = Context::create();
                 methods::prelude(&context);
                 contexts.push(context);
             }
             let context = contexts.last().expect("just made");
-            objects.push(self.compile(context, number));
+            object(number, self.compile(context, number));
         }
-        let took = started.elapsed().as_secs_f64();
-        self.text += objects.iter().map(|o| text_bytes(o)).sum::<u64>();
-        took
+        contexts
     }
 
     fn compile(&self, context: &Context, number: u64) -> Vec<u8> {

@@ -18,6 +18,8 @@ mod harness;
 #[path = "../../tests/lua/interpreter.rs"]
 #[allow(dead_code)]
 mod interpreter;
+#[path = "../../examples/churn/lljit.rs"]
+mod lljit;
 mod lua;
 mod measure;
 mod methods;
@@ -30,13 +32,23 @@ mod scan;
 #[allow(dead_code)]
 mod synthetic;
 mod throw;
+mod tiers;
+
+/// What the example's LLJIT is written against.
+mod strategy {
+    pub type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+}
 
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 18] = [
+const RATIOS: [(&str, fn()); 22] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
+    ("baseline_rate", tiers::baseline),
+    ("baseline_small_rate", tiers::baseline_small),
+    ("warm_up", tiers::warm_up),
+    ("steady_rate", tiers::steady),
     ("overhead", overhead::run),
     ("call_resident", call::resident),
     ("canonical", call::canonical),

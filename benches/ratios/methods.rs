@@ -289,6 +289,14 @@ pub fn builder(emitting: &'static AtomicU64) -> inkpot::Builder<Name> {
         .import("vm_leave", leave as *const ())
 }
 
+/// What they call.
+pub fn imports() -> [(&'static str, *const ()); 2] {
+    [
+        ("vm_send", send as *const ()),
+        ("vm_leave", leave as *const ()),
+    ]
+}
+
 /// A handle to a method.
 pub fn handle(cache: &Cache<Name>, name: Name) -> Handle<Name, Code> {
     // SAFETY: `signature` is what `Code` says.

@@ -54,6 +54,11 @@ impl<'a> Program<'a> {
         self.run(self.key(part), thread, left, right)
     }
 
+    /// The same of a method that this program calls: its own, or one of the core.
+    pub fn call_of(&self, key: Key, thread: &mut Thread, left: Value, right: Value) -> Value {
+        self.run(key, thread, left, right)
+    }
+
     fn run(&self, key: Key, thread: &mut Thread, left: Value, right: Value) -> Value {
         thread.enter(key.mark(self.core.seed));
         let (family, profile) = if key.family == CORE {

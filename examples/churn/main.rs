@@ -31,6 +31,7 @@ mod settings;
 mod strategy;
 mod table;
 mod types;
+mod warm;
 mod world;
 
 use std::fs::File;
@@ -74,6 +75,11 @@ fn main() -> ExitCode {
 
 /// Runs what the options say, and shows it. True if all results were right.
 fn run(options: &Options) -> Fallible<bool> {
+    if options.warm_up {
+        let warmth = warm::run(options)?;
+        println!("{}", serde_json::to_string(&warmth)?);
+        return Ok(warmth.wrong_results == 0);
+    }
     let named = |path: &Path, error| format!("--report {}: {error}", path.display());
     if let Some(path) = &options.report {
         // Before the run, which may take minutes.

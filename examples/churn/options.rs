@@ -28,6 +28,11 @@ Usage: churn [FLAGS]
                         gives most memory back for each method lost (generation) [generation]
   --groups on|off       pooled only: the front end tells what stays apart from what changes [off]
   --policy lru|sieve    pooled only: who is cold [lru]
+  --tiers on|off        pooled only: quick code first, and O2 for what is called often, instead of
+                        one level for all [off]
+  --warm-up             pooled only, and nothing else: nothing changes and nothing is evicted, an
+                        interpreter runs what has no code yet; how long until 90% of the calls of
+                        --methods methods run compiled code, and how fast they are in the end
   --keep-all            nothing changes and nothing is evicted: how many methods can live at once
   --stress              pooled only: evict, invalidate and recycle after every few calls
   --guest NAME          pooled only: one more thread, which stays in one method for the whole run,
@@ -103,6 +108,7 @@ pub struct Options {
     /// The share of the methods that stays hot for ever.
     pub survivors: f64,
     pub settings: Settings,
+    pub warm_up: bool,
     pub keep_all: bool,
     pub stress: bool,
     pub guest: Guest,
@@ -133,6 +139,7 @@ impl Options {
             seed: 1,
             survivors: 0.0,
             settings: Settings::default(),
+            warm_up: false,
             keep_all: false,
             stress: false,
             guest: Guest::None,
@@ -163,6 +170,7 @@ impl Options {
                 "--guest" => options.guest = guest(&value()?)?,
                 "--report" => options.report = Some(value()?.into()),
                 "--survivors" => options.survivors = share(&flag, &value()?)?,
+                "--warm-up" => options.warm_up = true,
                 "--keep-all" => options.keep_all = true,
                 "--stress" => options.stress = true,
                 "--release-at-sealing" => options.release_at_sealing = true,

@@ -8,7 +8,8 @@ use inkpot::inkwell::context::Context;
 use inkpot::inkwell::module::Module;
 use inkpot::inkwell::values::FunctionValue;
 use inkpot::{
-    BoxError, Cache, ContextRelease, Frontend, Guard, Handle, Occupancy, OptLevel, Stress, Unit,
+    BoxError, Cache, ContextRelease, Fallback, Frontend, Guard, Handle, Occupancy, OptLevel,
+    Stress, Tier, Unit,
 };
 
 use crate::again::Again;
@@ -20,6 +21,7 @@ use crate::runtime::{MethodFn, Thread, Value, functions};
 use crate::settings::{Policy, Victims};
 use crate::strategy::{Body, Caller, Fallible, Figures, Strategy};
 use crate::types::Types;
+use crate::warm;
 use crate::world::{GUEST, Key};
 
 /// The method language, as the cache sees it.
@@ -50,6 +52,10 @@ impl Frontend for Language {
         emit(self.seed, key, &mut InUnit(unit))?;
         self.again.compiled(key);
         Ok(())
+    }
+
+    fn fallback(&self, key: &Key) -> Fallback {
+        Fallback::with_word(warm::word_of(key))
     }
 
     fn group(&self, key: &Key) -> u64 {
@@ -90,6 +96,19 @@ pub struct Pooled {
 
 impl Pooled {
     pub fn new(options: &Options) -> Fallible<Self> {
+        Self::with(options, false)
+    }
+
+    /// A cache that evicts nothing, with an interpreter for what has no code.
+    pub fn warming(options: &Options) -> Fallible<Self> {
+        Self::with(options, true)
+    }
+
+    pub fn cache(&self) -> &Cache<Key> {
+        &self.cache
+    }
+
+    fn with(options: &Options, warming: bool) -> Fallible<Self> {
         let again = Arc::<Again>::default();
         let types = Arc::<Types>::default();
         let settings = options.settings;
@@ -116,12 +135,18 @@ impl Pooled {
             Policy::Lru => builder.policy(Lru::new()),
             Policy::Sieve => builder.policy(Sieve::new()),
         };
+        if settings.tiers {
+            builder = builder.tiers(Tier::defaults());
+        }
+        if warming {
+            builder = builder.fallback(warm::interpret as *const ());
+        }
         if let Some(work) = settings.work {
             builder = builder.evacuation_work(work);
         }
         // The code budget is what limits this workload; with `--keep-all` nothing does.
         builder = builder.budget(u64::MAX);
-        builder = builder.code_budget(if options.keep_all {
+        builder = builder.code_budget(if options.keep_all || warming {
             u64::MAX
         } else {
             options.code_budget

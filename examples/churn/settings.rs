@@ -28,6 +28,9 @@ pub struct Settings {
     /// Whether the front end tells what stays apart from what will change.
     pub groups: bool,
     pub policy: Policy,
+    /// Quick code first, and good code where that pays; else all of one level.
+    #[serde(default)]
+    pub tiers: bool,
 }
 
 impl Default for Settings {
@@ -38,6 +41,7 @@ impl Default for Settings {
             victims: Victims::default(),
             groups: false,
             policy: Policy::default(),
+            tiers: false,
         }
     }
 }
@@ -54,6 +58,7 @@ impl Settings {
             "--work" => self.work = Some(work(&value()?)?),
             "--victims" => self.victims = one_of(flag, &value()?, VICTIMS)?,
             "--groups" => self.groups = one_of(flag, &value()?, SWITCH)?,
+            "--tiers" => self.tiers = one_of(flag, &value()?, SWITCH)?,
             "--policy" => self.policy = one_of(flag, &value()?, POLICIES)?,
             _ => return Ok(false),
         }
@@ -62,11 +67,13 @@ impl Settings {
 
     /// The flags that say all this.
     pub fn flags(&self) -> Vec<String> {
-        let [evacuate, groups] = [self.evacuate, self.groups].map(|on| name_of(&on, SWITCH));
+        let [evacuate, groups, tiers] =
+            [self.evacuate, self.groups, self.tiers].map(|on| name_of(&on, SWITCH));
         let mut flags = vec![
             format!("--evacuate={evacuate}"),
             format!("--victims={}", name_of(&self.victims, VICTIMS)),
             format!("--groups={groups}"),
+            format!("--tiers={tiers}"),
             format!("--policy={}", name_of(&self.policy, POLICIES)),
         ];
         flags.extend(self.work.map(|work| format!("--work={work}")));
@@ -88,7 +95,11 @@ impl Settings {
             false => "",
         };
         let policy = name_of(&self.policy, POLICIES);
-        format!("In pooled {victims} (policy {policy}), {evacuate}{groups}.")
+        let tiers = match self.tiers {
+            true => ", and methods come to O2 when they are called often",
+            false => "",
+        };
+        format!("In pooled {victims} (policy {policy}), {evacuate}{groups}{tiers}.")
     }
 }
 

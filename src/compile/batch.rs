@@ -96,6 +96,8 @@ pub(crate) const POLL_FLAG: &str = "inkpot.poll.flag";
 pub(crate) const POLL_SAFEPOINT: &str = "inkpot.poll.safepoint";
 /// What code calls whose counter is full.
 pub(crate) const COUNTER_FULL: &str = "inkpot.counter.full";
+/// What code calls to count a way round a loop.
+pub(crate) const COUNTER_ROUND: &str = "inkpot.counter.round";
 
 /// How a batch is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -423,8 +425,9 @@ pub(crate) enum OwnSymbol<'s> {
     /// The parts of a [`Poll`].
     PollFlag,
     PollSafepoint,
-    /// What code calls whose counter is full.
+    /// What code calls whose counter is full, and to count a way round a loop.
     CounterFull,
+    CounterRound,
 }
 
 /// Understands `inkpot.cell.N` and `inkpot.address.N`, with any suffix after a dot,
@@ -434,6 +437,7 @@ pub(crate) fn parse_symbol(symbol: &str) -> Option<OwnSymbol<'_>> {
         POLL_FLAG => return Some(OwnSymbol::PollFlag),
         POLL_SAFEPOINT => return Some(OwnSymbol::PollSafepoint),
         COUNTER_FULL => return Some(OwnSymbol::CounterFull),
+        COUNTER_ROUND => return Some(OwnSymbol::CounterRound),
         _ => {}
     }
     let (what, rest) = symbol.strip_prefix("inkpot.")?.split_once('.')?;

@@ -274,6 +274,7 @@ impl<K: Key> Core<K> {
                 OwnSymbol::PollFlag => return Some(cells.flag_address()),
                 OwnSymbol::PollSafepoint => return Some(cells.poll_entry() as u64),
                 OwnSymbol::CounterFull => return Some(cells.full_entry() as u64),
+                OwnSymbol::CounterRound => return Some(cells.round_entry() as u64),
                 OwnSymbol::Import(name) => symbol = name,
             }
         }

@@ -62,6 +62,8 @@ fn objects_depend_on_the_bitcode_alone() {
                 polls: way % 2 == 1,
                 counting: (way % 3 == 1).then_some(Counting {
                     threshold: 100,
+                    stub: 0x7123_4567_89ab,
+                    by_bytes: true,
                     table: -64,
                     methods: &methods,
                 }),

@@ -278,7 +278,8 @@ pub(super) struct Asked<'m> {
     polls: bool,
     separable: bool,
     /// Threshold and table.
-    counting: Option<(u32, i64)>,
+    /// The threshold, where threads have their tables, and the stub.
+    counting: Option<(u32, i64, u64)>,
     /// Methods that count.
     counted: Cow<'m, [(u32, u64)]>,
 }
@@ -291,7 +292,7 @@ impl<'m> Asked<'m> {
             imports: job.imports,
             polls: job.polls,
             separable: job.separable,
-            counting: job.counting.map(|c| (c.threshold, c.table)),
+            counting: job.counting.map(|c| (c.threshold, c.table, c.stub)),
             counted: Cow::Borrowed(job.counting.map_or(&[], |c| c.methods)),
         }
     }
@@ -303,9 +304,11 @@ impl<'m> Asked<'m> {
             imports: self.imports,
             polls: self.polls,
             separable: self.separable,
-            counting: self.counting.map(|(threshold, table)| Counting {
+            counting: self.counting.map(|(threshold, table, stub)| Counting {
                 threshold,
                 table,
+                stub,
+                by_bytes: true,
                 methods: &self.counted,
             }),
         }
@@ -316,9 +319,10 @@ impl<'m> Asked<'m> {
         fields.push(self.level as u8);
         let counts = self.counting.is_some();
         fields.extend([self.imports, self.polls, self.separable, counts].map(u8::from));
-        if let Some((threshold, table)) = self.counting {
+        if let Some((threshold, table, stub)) = self.counting {
             fields.extend(threshold.to_le_bytes());
             fields.extend(table.to_le_bytes());
+            number(fields, stub);
             number(fields, self.counted.len() as u64);
             for (cell, method) in self.counted.iter() {
                 fields.extend(cell.to_le_bytes());
@@ -338,7 +342,8 @@ impl<'m> Asked<'m> {
             counted: Cow::Borrowed(&[]),
         };
         if fields.flag()? {
-            asked.counting = Some((fields.word()?, fields.number()? as i64));
+            let (threshold, table) = (fields.word()?, fields.number()? as i64);
+            asked.counting = Some((threshold, table, fields.number()?));
             let many = fields.number()?;
             let mut fields = Fields(fields.bytes(many.saturating_mul(COUNTED))?);
             let mut pair = || Ok((fields.word()?, fields.number()?));

@@ -14,7 +14,7 @@
 //! the resolve entry itself, or calls by pointer would always go the slow way. Nor does an empty
 //! cell point to the canonical entry: that would loop.
 //!
-//! Cells 0 to 3 are no cells: there stands the flag that polls look at. And thunks 0 to 3 are no
+//! Cells 0 to 7 are no cells: there stands the flag that polls look at. And thunks 0 to 7 are no
 //! thunks: there stands the stub that all resolve entries jump to. It loads
 //! the cache's [`ResolveContext`] into r11, which no calling convention uses, and goes on in
 //! [`resolve`](crate::method::resolve). Polls use the same way to save what a thread has in its
@@ -26,6 +26,7 @@
 //! thunks | mov r11, context (10) | jmp *0(%rip) (6) | resolve (8) |
 //!   + 32 | push POLL (5) | jmp stub (5) | ret (1)
 //!   + 48 | push r10 (2) | jmp stub (5)
+//!   + 64 | add 1 to the counter at rdi in the thread's table; is it esi? no: ret; yes: push rdx | jmp stub
 //! ```
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
 use crate::method::resolve::{self, ResolveContext};
+use crate::tier::counts;
 
 /// The part of a cell that calls read. It lies in memory that outlives every use (the cache's
 /// reservation), at an address that code has as a displacement.
@@ -85,7 +87,7 @@ const RESOLVE: u64 = 6;
 /// Cells that are made at a time: one slot of the stripe of either kind.
 const CHUNK: u64 = (64 << 10) / CELL;
 /// Numbers taken by the stub, and by what polls call.
-const FIRST: u32 = 4;
+const FIRST: u32 = 8;
 /// Who asks code to come to polls: the reclaimer, for safepoints, and the embedder.
 pub(crate) const ASKED_BY_RECLAIMER: u32 = 1;
 pub(crate) const ASKED_BY_EMBEDDER: u32 = 2;
@@ -97,6 +99,7 @@ pub(crate) const FULL: u64 = 1 << 63;
 const POLL_AT: usize = 32;
 const POLL_LEN: usize = 10;
 const FULL_AT: usize = 48;
+const ROUND_AT: usize = 64;
 
 /// All cells of a cache.
 pub(crate) struct Cells {
@@ -218,6 +221,16 @@ impl Cells {
         self.poll_entry() + POLL_LEN
     }
 
+    /// What all thunks jump to, with a number on the stack.
+    pub(crate) fn stub(&self) -> usize {
+        self.space.base(Kind::Thunks) as usize
+    }
+
+    /// What code calls to count a way round a loop.
+    pub(crate) fn round_entry(&self) -> usize {
+        self.stub() + ROUND_AT
+    }
+
     /// What code calls whose counter is full.
     pub(crate) fn full_entry(&self) -> usize {
         self.space.base(Kind::Thunks) as usize + FULL_AT
@@ -311,12 +324,25 @@ impl Cells {
             bytes[2..10].copy_from_slice(&(context as u64).to_le_bytes());
             bytes[10..16].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
             bytes[16..24].copy_from_slice(&(resolve::entry_point() as u64).to_le_bytes());
-            bytes[24..64].fill(0xcc);
+            bytes[24..FIRST as usize * THUNK as usize].fill(0xcc);
             resolve(&mut bytes[POLL_AT..], POLL as u32, self.poll_entry() as u64);
             bytes[POLL_AT + POLL_LEN] = 0xc3; // ret
             let full = &mut bytes[FULL_AT..FULL_AT + 7];
             full[0..3].copy_from_slice(&[0x41, 0x52, 0xe9]); // push r10; jmp rel32
             full[3..].copy_from_slice(&displacement(stub, self.full_entry() as u64 + 7));
+            let round = &mut bytes[ROUND_AT..ROUND_AT + 26];
+            round[0..5].copy_from_slice(&[0x64, 0x48, 0x8b, 0x04, 0x25]); // mov rax, fs:[disp32]
+            round[5..9].copy_from_slice(&counts::displacement(counts::offset()));
+            round[9..21].copy_from_slice(&[
+                0x48, 0x01, 0xf8, // add rax, rdi
+                0x83, 0x00, 0x01, // add dword ptr [rax], 1
+                0x39, 0x30, // cmp dword ptr [rax], esi
+                0x73, 0x01, // jae + 1
+                0xc3, // ret
+                0x52, // push rdx
+            ]);
+            round[21] = 0xe9; // jmp rel32
+            round[22..].copy_from_slice(&displacement(stub, self.round_entry() as u64 + 26));
         }
     }
 }

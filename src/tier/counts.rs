@@ -55,6 +55,13 @@ pub(crate) fn offset() -> i64 {
     offset
 }
 
+/// An offset from the thread pointer as instructions have it.
+pub(crate) fn displacement(offset: i64) -> [u8; 4] {
+    // Thread-local blocks of the program's and of its libraries are small.
+    let near = i32::try_from(offset).expect("within 2 GiB of the thread pointer");
+    near.to_le_bytes()
+}
+
 /// Points the calling thread to a table.
 fn point_to(table: *const Counts) {
     // SAFETY: the variable above, of this thread. Who counts is code, on this thread, that loads the pointer each time.

@@ -31,9 +31,9 @@ pub(crate) enum Passes {
     Text(Cow<'static, str>),
 }
 
-/// A few that pay for themselves: what they take out of the code need not be generated. For front ends that keep
-/// variables in memory, and emit blocks as they come.
-const CHEAP: &str = "default<O0>,function(sroa<modify-cfg>,early-cse,simplifycfg)";
+/// What pays for itself, as what it takes out need not be generated: variables that a front end keeps in memory. (To
+/// look for common values and for blocks to join costs more than it saves: `design/16-tiers.md`.)
+const CHEAP: &str = "default<O0>,function(sroa<modify-cfg>)";
 
 /// How methods are compiled, and what makes them worth compiling better: passes, a generator of code, and a
 /// number of calls.

@@ -4,6 +4,7 @@ mod counting;
 mod emitter;
 mod inlining;
 mod promoting;
+mod stress;
 #[path = "../support/mod.rs"]
 mod support;
 

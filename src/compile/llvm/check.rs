@@ -241,9 +241,13 @@ unsafe fn restrict_declaration<K: Key>(
         }
         Some(OwnSymbol::Import(import)) => !import.starts_with("inkpot."),
         // They come in when all that a front end says has been checked.
-        Some(OwnSymbol::PollFlag | OwnSymbol::PollSafepoint | OwnSymbol::CounterFull) | None => {
-            false
-        }
+        Some(
+            OwnSymbol::PollFlag
+            | OwnSymbol::PollSafepoint
+            | OwnSymbol::CounterFull
+            | OwnSymbol::CounterRound,
+        )
+        | None => false,
     };
     if known {
         return Ok(());

@@ -5,23 +5,28 @@
 
 use std::collections::HashMap;
 
-use inkwell::llvm_sys::LLVMIntPredicate;
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::prelude::{LLVMBuilderRef, LLVMTypeRef, LLVMValueRef};
+use inkwell::llvm_sys::{LLVMCallConv, LLVMIntPredicate};
 use inkwell::module::Module;
 
 use super::job::Counting;
 use super::lower::{enum_attribute, name_bytes};
+use super::machine::OptLevel;
 use super::places::{self, Look, PRESERVE_ALL, Place, Places};
-use crate::compile::batch::COUNTER_FULL;
+use crate::compile::batch::{COUNTER_FULL, COUNTER_ROUND};
 use crate::method::FULL;
 use crate::tier::{CALL, counts};
 
 /// The address space of what is found from the thread pointer (fs) on.
 const OF_THREAD: u32 = 257;
 
-/// Makes every function of the module count for its method.
-pub(super) fn add(module: &Module<'_>, counting: &Counting<'_>) {
+/// Makes every function of the module count for its method. `level` is that of the code generator.
+///
+/// LLVM's fast instruction selector knows no thread-local variables, nor the convention of our stubs, and what it does not
+/// know costs as much as all the rest of a small function. So where it is used a way round a loop is a plain call; and
+/// the entry, wherever LLVM generates the code, is bytes in front of the function that nobody has to compile.
+pub(super) fn add(module: &Module<'_>, counting: &Counting<'_>, level: OptLevel) {
     let methods: HashMap<u32, u64> = counting.methods.iter().copied().collect();
     // SAFETY: a live module of this thread, and its functions.
     unsafe {
@@ -29,18 +34,61 @@ pub(super) fn add(module: &Module<'_>, counting: &Counting<'_>) {
         let (shared, places) = (Shared::new(module, counting), Places::new(module));
         for function in functions {
             let cell = owner(name_bytes(function));
-            if let Some(method) = cell.and_then(|cell| methods.get(&cell).copied()) {
-                places.add(
-                    function,
-                    &Counter {
-                        shared: &shared,
-                        method,
-                    },
-                );
+            let Some(method) = cell.and_then(|cell| methods.get(&cell).copied()) else {
+                continue;
+            };
+            let counter = Counter {
+                shared: &shared,
+                method,
+            };
+            if !counting.by_bytes {
+                places.add(function, &counter);
+                continue;
+            }
+            if leaves_r11_alone(LLVMGetFunctionCallConv(function)) {
+                LLVMSetPrologueData(function, shared.bytes(&prologue(counting, method)));
+            }
+            match level {
+                OptLevel::O0 => places.call_on_rounds(function, |builder| counter.round(builder)),
+                _ => places.add_rounds(function, &counter),
             }
         }
     }
 }
+
+/// Whether functions of this convention find nothing in r11, and may change it.
+fn leaves_r11_alone(convention: u32) -> bool {
+    use LLVMCallConv::*;
+    let those = [LLVMCCallConv, LLVMFastCallConv, LLVMColdCallConv];
+    those.into_iter().any(|known| known as u32 == convention)
+}
+
+/// What counts a call, before the function's first instruction: it changes r11 and the flags.
+fn prologue(counting: &Counting<'_>, method: u64) -> Vec<u8> {
+    let place = (counts::place(method) as u32).to_le_bytes();
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend([0x64, 0x4c, 0x8b, 0x1c, 0x25]); // mov r11, fs:[table]
+    bytes.extend((counting.table as i32).to_le_bytes());
+    bytes.extend([0x41, 0x83, 0x83]); // add dword ptr [r11 + place], CALL
+    bytes.extend(place);
+    bytes.push(CALL as u8);
+    bytes.extend([0x41, 0x81, 0xbb]); // cmp dword ptr [r11 + place], threshold
+    bytes.extend(place);
+    bytes.extend(counting.threshold.to_le_bytes());
+    bytes.extend([0x72, FULL_BYTES]); // jb to the function
+    bytes.extend([0x4c, 0x8d, 0x1d, FULL_BYTES - 7, 0, 0, 0]); // lea r11, [the function]
+    bytes.extend([0x41, 0x53]); // push r11
+    bytes.extend([0x49, 0xbb]); // movabs r11, method
+    bytes.extend((method | FULL).to_le_bytes());
+    bytes.extend([0x41, 0x53]); // push r11
+    bytes.extend([0x49, 0xbb]); // movabs r11, stub
+    bytes.extend(counting.stub.to_le_bytes());
+    bytes.extend([0x41, 0xff, 0xe3]); // jmp r11
+    bytes
+}
+
+/// Of these, the ones that are executed when the counter is full.
+const FULL_BYTES: u8 = 34;
 
 /// The cell of the method that a function of the module belongs to, by its name: `inkpot.method.N`, or
 /// `inkpot.local.N.NAME`, and what passes have split off from these.
@@ -64,6 +112,8 @@ struct Shared {
     full: LLVMValueRef,
     full_type: LLVMTypeRef,
     nest: u32,
+    round: LLVMValueRef,
+    round_type: LLVMTypeRef,
     threshold: u32,
 }
 
@@ -77,10 +127,13 @@ impl Shared {
             let long = LLVMInt64TypeInContext(context);
             let pointer = LLVMPointerTypeInContext(context, 0);
             let (full, full_type) = places::declare_stub(module, COUNTER_FULL, &mut [pointer]);
+            let word = LLVMInt32TypeInContext(context);
+            let (round, round_type) =
+                places::declare(module, COUNTER_ROUND, &mut [long, word, long]);
             let offset = LLVMConstInt(long, counting.table as u64, 1);
             let of_thread = LLVMPointerTypeInContext(context, OF_THREAD);
             Self {
-                word: LLVMInt32TypeInContext(context),
+                word,
                 long,
                 byte: LLVMInt8TypeInContext(context),
                 pointer,
@@ -88,9 +141,21 @@ impl Shared {
                 full,
                 full_type,
                 nest: enum_attribute("nest"),
+                round,
+                round_type,
                 threshold: counting.threshold,
             }
         }
+    }
+}
+
+impl Shared {
+    /// # Safety
+    /// The module is live.
+    unsafe fn bytes(&self, bytes: &[u8]) -> LLVMValueRef {
+        let (start, len) = (bytes.as_ptr().cast(), bytes.len());
+        // SAFETY: the caller's promise; the bytes are copied.
+        unsafe { LLVMConstStringInContext2(LLVMGetTypeContext(self.long), start, len, 1) }
     }
 }
 
@@ -98,6 +163,35 @@ impl Shared {
 struct Counter<'s> {
     shared: &'s Shared,
     method: u64,
+}
+
+impl Counter<'_> {
+    /// Emits the call that counts a way round a loop.
+    ///
+    /// # Safety
+    /// The builder is in a function of the module.
+    unsafe fn round(&self, builder: LLVMBuilderRef) {
+        let shared = self.shared;
+        // SAFETY: the caller's promise: values and types of the module.
+        unsafe {
+            let long = |n| LLVMConstInt(shared.long, n, 0);
+            let threshold = LLVMConstInt(shared.word, shared.threshold.into(), 0);
+            let mut arguments = [
+                long(counts::place(self.method)),
+                threshold,
+                long(self.method | FULL),
+            ];
+            let (first, count) = (arguments.as_mut_ptr(), arguments.len() as u32);
+            LLVMBuildCall2(
+                builder,
+                shared.round_type,
+                shared.round,
+                first,
+                count,
+                c"".as_ptr(),
+            );
+        }
+    }
 }
 
 impl Look for Counter<'_> {

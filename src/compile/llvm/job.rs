@@ -35,6 +35,10 @@ pub(crate) struct Counting<'j> {
     pub(crate) threshold: u32,
     /// Where a thread has the address of its table (`crate::tier::counts`), in the process where the code is to run.
     pub(crate) table: i64,
+    /// What a full counter's number is pushed for, and then jumped to: there too.
+    pub(crate) stub: u64,
+    /// Whether LLVM generates the code: it puts bytes in front of functions.
+    pub(crate) by_bytes: bool,
     /// Methods by the number of their cell, and the numbers that they are counted under.
     pub(crate) methods: &'j [(u32, u64)],
 }
@@ -96,7 +100,7 @@ impl Job<'_> {
             polls::add(module);
         }
         if let Some(counting) = &self.counting {
-            count::add(module, counting);
+            count::add(module, counting, self.level);
         }
         if self.separable {
             separate::apart(module);

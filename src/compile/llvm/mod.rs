@@ -337,6 +337,7 @@ impl<F: Frontend> Llvm<F> {
         let tier = self.tier(batch);
         let methods = batch.methods.iter();
         let methods: Vec<_> = methods.map(|m| (m.cell, m.id.get())).collect();
+        let emitter = tier.emitter.as_ref().filter(|_| batch.how.by_emitter);
         let threshold = tier.threshold().filter(|_| batch.is_promotable());
         let job = Job {
             passes: match batch.optimised {
@@ -349,11 +350,13 @@ impl<F: Frontend> Llvm<F> {
             counting: threshold.map(|threshold| Counting {
                 threshold,
                 table: counts::offset(),
+                stub: batch.supplies.table.cells().stub() as u64,
+                by_bytes: emitter.is_none(),
                 methods: &methods,
             }),
             separable: batch.supplies.separable && !batch.how.staying,
         };
-        let Some(emitter) = tier.emitter.as_ref().filter(|_| batch.how.by_emitter) else {
+        let Some(emitter) = emitter else {
             let made = match &self.helpers {
                 None => job.run(context, machine, module).map_err(codegen)?,
                 Some(helpers) => {

@@ -91,6 +91,23 @@ pub(super) unsafe fn declare_stub(
     name: &str,
     parameters: &mut [LLVMTypeRef],
 ) -> (LLVMValueRef, LLVMTypeRef) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (stub, ty) = declare(module, name, parameters);
+        LLVMSetFunctionCallConv(stub, PRESERVE_ALL);
+        (stub, ty)
+    }
+}
+
+/// As [`declare_stub`], for one that is called by the C convention.
+///
+/// # Safety
+/// As for that.
+pub(super) unsafe fn declare(
+    module: &Module<'_>,
+    name: &str,
+    parameters: &mut [LLVMTypeRef],
+) -> (LLVMValueRef, LLVMTypeRef) {
     let name = std::ffi::CString::new(name).expect("our own names have no NUL");
     // SAFETY: the caller's promise.
     unsafe {
@@ -100,7 +117,6 @@ pub(super) unsafe fn declare_stub(
         let ty = LLVMFunctionType(nothing, parameters.as_mut_ptr(), parameters.len() as u32, 0);
         let stub = LLVMAddFunction(module, name.as_ptr(), ty);
         LLVMSetVisibility(stub, LLVMVisibility::LLVMHiddenVisibility);
-        LLVMSetFunctionCallConv(stub, PRESERVE_ALL);
         for promise in ["cold", "nounwind"] {
             let attribute = LLVMCreateEnumAttribute(context, enum_attribute(promise), 0);
             LLVMAddAttributeAtIndex(stub, LLVMAttributeFunctionIndex, attribute);
@@ -137,19 +153,52 @@ impl Places {
         }
     }
 
+    /// At the entry, and on each way round a loop.
+    ///
     /// # Safety
     /// `function` is defined in the module.
     pub(super) unsafe fn add(&self, function: LLVMValueRef, look: &impl Look) {
+        // SAFETY: the caller's promise. The blocks that lead back are the same when the entry has been split, whose
+        // new head nothing leads back to.
+        unsafe {
+            let entry = LLVMGetEntryBasicBlock(function);
+            let end = end_of_allocas(entry);
+            self.split(function, entry, end, look, Place::Entry);
+            self.add_rounds(function, look);
+        }
+    }
+
+    /// On each way round a loop alone.
+    ///
+    /// # Safety
+    /// As for [`Places::add`].
+    pub(super) unsafe fn add_rounds(&self, function: LLVMValueRef, look: &impl Look) {
         // SAFETY: the caller's promise. The blocks are found before any is changed; splitting one
         // leaves the others, and their terminators, as they are.
         unsafe {
-            let entry = LLVMGetEntryBasicBlock(function);
-            let back = leading_back(entry);
-            let end = end_of_allocas(entry);
-            self.split(function, entry, end, look, Place::Entry);
-            for block in back {
+            for block in leading_back(LLVMGetEntryBasicBlock(function)) {
                 if let Some(end) = end_of_phis(block) {
                     self.split(function, block, end, look, Place::Round);
+                }
+            }
+        }
+    }
+
+    /// Calls something before each way round a loop goes on.
+    ///
+    /// # Safety
+    /// As for [`Places::add`]; `call` emits a call, and nothing that ends a block.
+    pub(super) unsafe fn call_on_rounds(
+        &self,
+        function: LLVMValueRef,
+        call: impl Fn(LLVMBuilderRef),
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for block in leading_back(LLVMGetEntryBasicBlock(function)) {
+                if let Some(end) = end_of_phis(block) {
+                    LLVMPositionBuilderBefore(self.builder, end);
+                    call(self.builder);
                 }
             }
         }

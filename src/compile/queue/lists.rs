@@ -1,7 +1,7 @@
 //! In which order requests are taken.
 //!
-//! A method that somebody waits for goes before all that are only wished for, and among these one
-//! that was asked for more often. Levels are FIFO lists of numbers. What changes its level gets a new
+//! A method that somebody waits for goes before all that are only wished for; among these, one that has no code
+//! yet before one that is to be promoted, and then one that was asked for more often. Levels are FIFO lists of numbers. What changes its level gets a new
 //! number in another list; the old one stands for nothing then, and is skipped where it is met, so
 //! that nothing is ever searched for. Now and then a batch is made of what has been here longest,
 //! whatever its level, so that nothing waits for ever.
@@ -259,17 +259,20 @@ impl<T> Lists<T> {
 
     /// The class of what is most urgent, and has been so for longest.
     fn class_of_the_first(&mut self) -> Option<usize> {
-        let mut best: Option<(usize, u64, usize)> = None;
+        let mut best: Option<((bool, bool, usize), u64, usize)> = None;
         for i in 0..self.classes.len() {
+            let is_first_code = self.classes[i].class.tier == 0;
             let first = (0..LEVELS).rev().find_map(|level| {
                 let list = &mut self.classes[i].levels[level];
                 let place = front(list, &self.tickets, &mut self.numbers, |t| t.place)?.0;
                 Some((level, place))
             });
-            if let Some((level, place)) = first
-                && best.is_none_or(|(l, p, _)| level > l || (level == l && place < p))
-            {
-                best = Some((level, place, i));
+            if let Some((level, place)) = first {
+                // What has no code yet is worth more than what has.
+                let rank = (level == WAITED_FOR, is_first_code, level);
+                if best.is_none_or(|(r, p, _)| rank > r || (rank == r && place < p)) {
+                    best = Some((rank, place, i));
+                }
             }
         }
         best.map(|(.., i)| i)

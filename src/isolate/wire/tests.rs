@@ -40,7 +40,7 @@ fn messages<'m>(n: u64, text: &'m str, data: &'m [u8], flags: (bool, bool)) -> [
                 imports: n % 3 == 1,
                 polls: flags.0,
                 separable: flags.1,
-                counting: (n % 5 < 3).then_some((n as u32, -(n as i64 / 2))),
+                counting: (n % 5 < 3).then_some((n as u32, -(n as i64 / 2), n)),
                 counted: match n % 5 < 3 {
                     true => data
                         .iter()

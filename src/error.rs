@@ -228,9 +228,10 @@ impl Error {
 
     /// Whether it is about the method itself, so that another try is likely to end as this one.
     pub(crate) fn is_of_the_method(&self) -> bool {
-        use Error::{Forked, Prelude, ShuttingDown, Target};
-        let elsewhere = matches!(self, Forked | ShuttingDown | Prelude { .. } | Target { .. });
-        !elsewhere && !self.is_for_want_of_memory()
+        use Error::{Forked, NoHelper, Prelude, ShuttingDown, Target};
+        let of_the_cache = matches!(self, Forked | ShuttingDown | Prelude { .. });
+        let of_llvm = matches!(self, Target { .. } | NoHelper { .. });
+        !of_the_cache && !of_llvm && !self.is_for_want_of_memory()
     }
 
     /// Whether no other try can end in another way, as long as the method is what it is.

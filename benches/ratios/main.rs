@@ -18,6 +18,7 @@ mod harness;
 #[path = "../../tests/lua/interpreter.rs"]
 #[allow(dead_code)]
 mod interpreter;
+mod isolation;
 #[path = "../../examples/churn/lljit.rs"]
 mod lljit;
 mod lua;
@@ -42,7 +43,7 @@ mod strategy {
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 22] = [
+const RATIOS: [(&str, fn()); 24] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("baseline_rate", tiers::baseline),
@@ -61,6 +62,8 @@ const RATIOS: [(&str, fn()); 22] = [
     ("assume_million", assume::million),
     ("relink", relink::run),
     ("evacuation_recompiles", evacuation::run),
+    ("isolation", isolation::batch),
+    ("isolation_lone", isolation::lone),
     ("throw_host", throw::host),
     ("throw_jitted", throw::jitted),
     ("run_first", lua::first),
@@ -68,6 +71,7 @@ const RATIOS: [(&str, fn()); 22] = [
 ];
 
 fn main() -> ExitCode {
+    inkpot::helper::run_if_helper();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, what] = &arguments[..]
         && flag == measure::CHILD

@@ -53,8 +53,8 @@ impl<K: Key> Builder<K> {
     /// the front end knows has changed. Default: 10 milliseconds, up to 10 seconds; zero is not to remember.
     ///
     /// It lasts as long as something refers to the key (a handle, code that calls it), and beyond that for the last 256
-    /// methods that failed. What is not the method's own fault is not remembered: want of memory, a prelude that failed, the
-    /// end of the cache.
+    /// methods that failed. What is not the method's own fault is not remembered: want of memory, a prelude that failed, a
+    /// helper that cannot be started, the end of the cache.
     pub fn retry_after(mut self, first: Duration, most: Duration) -> Self {
         self.config.wishes.patience = Patience {
             first,

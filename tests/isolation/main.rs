@@ -8,7 +8,8 @@ mod helpers;
 
 use std::time::Duration;
 
-use inkpot::{Builder, Cache, Error, Isolation};
+use inkpot::{Builder, Cache, Error, Isolation, Tier};
+use support::helpers::{helpers_of, zombies};
 use support::texts::{Name, Texts, text};
 use support::{Unary, wait_until};
 
@@ -17,7 +18,7 @@ fn isolation() -> Isolation {
     Isolation::binary(env!("CARGO_BIN_EXE_inkpot-helper"))
 }
 
-const ADD: &str = "define i64 @self(i64 %x) { %y = add i64 %x, $N  ret i64 %y }";
+use support::helpers::ADD;
 
 /// A cache with the methods `add#N`, and more; of a name that tells its helpers from those of others.
 fn builder<const N: usize>(name: &str, more: [(&'static str, &str); N]) -> Builder<Name> {
@@ -50,43 +51,40 @@ fn adds(many: usize) -> Vec<String> {
     (0..many).map(|n| format!("add#{n}")).collect()
 }
 
-/// The processes that were started for caches of this name by this process.
-fn helpers_of(name: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
-            continue;
-        };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let is_ours = parent_and_state(pid).is_some_and(|(parent, _)| parent == std::process::id());
-        if is_ours && line == format!("inkpot-helper: {name}\0").as_bytes() {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-fn parent_and_state(pid: i32) -> Option<(u32, char)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = status.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((fields.next()?.parse().ok()?, state))
-}
-
-/// Children that have ended, and that nobody has waited for.
-fn zombies() -> usize {
-    let mine = Some((std::process::id(), 'Z'));
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
-        .filter(|pid| parent_and_state(*pid) == mine)
-        .count()
-}
-
 fn signal(pid: i32, signal: i32) {
     // SAFETY: a helper's number, which is not reused before it is waited for.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+/// Counters, passes given as text, bodies of other methods: all that a tier has goes over.
+#[test]
+fn tiers_are_compiled_elsewhere() {
+    const SUM: &str = "declare i64 @\"part#$N\"(i64)
+        define i64 @self(i64 %n) {
+        entry: br label %head
+        head: %i = phi i64 [ 0, %entry ], [ %next, %head ]
+              %sum = phi i64 [ 0, %entry ], [ %more, %head ]
+              %more = call i64 @\"part#$N\"(i64 %sum)
+              %next = add i64 %i, 1
+              %again = icmp ult i64 %next, %n
+              br i1 %again, label %head, label %done
+        done: ret i64 %more }";
+    let part = format!("; inlinable\n{ADD}");
+    let cache = builder("tiers", [("part", &part), ("sum", SUM)])
+        .tiers(Tier::defaults().map(|tier| tier.promote_after(50)))
+        .polls(true)
+        .build()
+        .unwrap();
+    let me = cache.participant("test");
+    let sum = text::<Unary>(&cache, "sum#7");
+    wait_until("it is promoted", || {
+        // SAFETY: all texts here have this type.
+        let y = sum.get(&mut me.pin()).map(|f| unsafe { f.call(100) });
+        assert_eq!(y.unwrap(), 700);
+        sum.tier() == Some(1)
+    });
+    let after = cache.statistics();
+    assert_eq!((after.helpers_started, after.failures), (1, 0));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod child;
 pub mod fibre;
 pub mod held;
+pub mod helpers;
 pub mod synthetic;
 pub mod texts;
 

@@ -1,0 +1,75 @@
+//! What it costs to compile in a helper process: a batch of 64 methods, one method by itself, and a helper.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use inkpot::{Cache, Isolation};
+
+use crate::measure::{Pair, quantile};
+use crate::methods::{self, Bursts, Name, Size};
+
+static EMITTING: AtomicU64 = AtomicU64::new(0);
+
+fn cache(isolated: bool) -> Cache<Name> {
+    let builder = methods::builder(&EMITTING);
+    let builder = match isolated {
+        true => builder.isolation(Isolation::own_executable()),
+        false => builder,
+    };
+    builder.build().expect("a cache")
+}
+
+/// Milliseconds for each method of a burst.
+fn run(name: &'static str, methods: u64, bursts: usize) {
+    let [mut there, mut here] =
+        [true, false].map(|isolated| Bursts::new(cache(isolated), Size::Medium, methods));
+    let pair = Pair {
+        name,
+        ours: "in a helper",
+        theirs: "in the process",
+        unit: "ms a method",
+    };
+    let time = |side: &mut Bursts| {
+        let took: Vec<f64> = (0..bursts).map(|_| side.run()).collect();
+        quantile(&took, 0.5) * 1e3 / methods as f64
+    };
+    pair.in_turns(|| time(&mut there), || time(&mut here));
+}
+
+pub fn batch() {
+    run("isolation", 64, 3);
+}
+
+pub fn lone() {
+    run("isolation_lone", 1, 40);
+    let (mut starts, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let plain = Instant::now();
+        drop(cache(false));
+        let plain = plain.elapsed();
+        let started = Instant::now();
+        let cache = cache(true);
+        starts.push((started.elapsed().as_secs_f64() - plain.as_secs_f64()) * 1e3);
+        memory.extend(private_megabytes());
+        drop(cache);
+    }
+    eprintln!(
+        "isolation_lone: a helper is ready after {:.0} ms, and takes {:.1} MB that no other process shares",
+        quantile(&starts, 0.5),
+        quantile(&memory, 0.5),
+    );
+}
+
+/// Of the helpers that this process has.
+fn private_megabytes() -> Vec<f64> {
+    let mine = format!("/proc/self/task/{}/children", std::process::id());
+    let children = std::fs::read_to_string(mine).unwrap_or_default();
+    let private = |pid: &str| {
+        let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let fields = rollup.lines().filter(|line| line.starts_with("Private_"));
+        let kilobytes =
+            fields.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        Some(kilobytes.sum::<f64>() / 1024.0)
+    };
+    children.split_whitespace().filter_map(private).collect()
+}

@@ -115,6 +115,15 @@ pub enum Error {
         /// Compilations that were in vain.
         times: u32,
     },
+    /// There was no code yet when the time given to
+    /// [`Handle::get_timeout`](crate::Handle::get_timeout) was over.
+    #[error("{method} was not compiled within {patience:?}")]
+    TimedOut {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// How long the wait was to be.
+        patience: Duration,
+    },
     /// A guard of another cache was given.
     #[error("the guard belongs to another cache")]
     WrongCache,

@@ -4,9 +4,11 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::engine::Life;
+use crate::engine::{Deadline, Life};
 use crate::error::Error;
+use crate::future::Compiled;
 use crate::lease::Lease;
 use crate::method::{CellWord, Entry, Key, Method, MethodType};
 use crate::reclaim::{Domain, Guard};
@@ -139,8 +141,46 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// [`Error::WrongCache`]; [`Error::WouldDeadlock`] on a compile worker; [`Error::Forked`] in
     /// a forked child; [`Error::ShuttingDown`].
     pub fn get<'g>(&self, guard: &'g mut Guard<'_>) -> Result<Entry<'g, F>, Error> {
-        let code = self.life.core.get(&self.method, guard)?;
+        let code = self.life.core.get(&self.method, guard, None)?;
         Ok(Entry::new(code, guard.quantum()))
+    }
+
+    /// As [`get`](Handle::get), and waits no longer than that. When nobody waits for the method any more,
+    /// and nobody [requested](Handle::request) it, it is not compiled, unless that has begun: who wants it
+    /// later, and not wait again, requests it first.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the time is over; else as [`get`](Handle::get).
+    pub fn get_timeout<'g>(
+        &self,
+        guard: &'g mut Guard<'_>,
+        patience: Duration,
+    ) -> Result<Entry<'g, F>, Error> {
+        let deadline = Some(Deadline::after(patience));
+        let code = self.life.core.get(&self.method, guard, deadline)?;
+        Ok(Entry::new(code, guard.quantum()))
+    }
+
+    /// Waits for the method's code without a thread: asks for it at once, and returns a future, for any
+    /// executor. Dropped, it gives up.
+    ///
+    /// ```no_run
+    /// # async fn example<K: inkpot::Key, F: inkpot::MethodType>(
+    /// #     handle: inkpot::Handle<K, F>, me: inkpot::Participant) -> Result<(), inkpot::Error> {
+    /// loop {
+    ///     let ready = handle.compiled().await?;
+    ///     let guard = me.pin();
+    ///     let Some(entry) = handle.entry(&guard) else {
+    ///         continue; // invalidated in between
+    ///     };
+    ///     drop(ready);
+    ///     // ... call it ...
+    /// #   let _ = entry; return Ok(());
+    /// }
+    /// # }
+    /// ```
+    pub fn compiled(&self) -> Compiled<K> {
+        Compiled::new(&self.life.core, &self.method)
     }
 
     /// Asks for the method to be compiled, and does not wait. Requests that come together are
@@ -201,7 +241,7 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// As for [`get`](Handle::get).
     pub fn lease(&self, guard: &mut Guard<'_>) -> Result<Lease<F>, Error> {
         let core = &self.life.core;
-        let code = core.get(&self.method, guard)?;
+        let code = core.get(&self.method, guard, None)?;
         let holds = core.domain.holds();
         // The thread has been pinned since before it loaded the code, so that is not closed.
         let hold = holds.owner(code as u64).and_then(|owner| holds.hold(owner));

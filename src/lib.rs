@@ -56,7 +56,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `cache`, `handle`, `config` | the public face |
+//! | `cache`, `handle`, `future`, `config` | the public face |
 //! | `engine` | asking, compile workers, the ledger of who is where, recycling, fork and exit |
 //! | `compile` | from requests to object bytes; LLVM is known here only |
 //! | `isolate` | compiling in helper processes |
@@ -84,6 +84,7 @@ mod config;
 mod engine;
 mod error;
 pub mod evict;
+mod future;
 mod generation;
 mod handle;
 pub mod helper;
@@ -107,6 +108,7 @@ pub use compile::{
 pub use config::{Builder, ContextRelease, Reclaimer, Stress, Victims};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep};
+pub use future::{Compiled, Ready};
 pub use handle::{Handle, Keep};
 pub use invalidate::{Assumed, Assumption, Invalidation};
 pub use isolate::{HelperFailure, Isolation};

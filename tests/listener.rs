@@ -178,6 +178,15 @@ fn the_story_of_each_method_is_a_possible_one() {
                 count(2);
                 step(key, &[(Queued, Nothing), (Started, Nothing)]);
             }
+            Event::Dropped { key, .. } => step(
+                key,
+                &[
+                    (Queued, Nothing),
+                    (Started, Nothing),
+                    (QueuedAgain, Code),
+                    (StartedAgain, Code),
+                ],
+            ),
             Event::Evicted { key, .. } => {
                 count(3);
                 step(

@@ -142,6 +142,10 @@ pub struct Batch<'b, K: Key> {
     pub(crate) failed: Vec<Option<Error>>,
     /// Methods that are to be compiled otherwise than this batch.
     pub(crate) otherwise: Vec<Option<How>>,
+    /// Methods that nobody wanted any more when they were looked at.
+    pub(crate) unwanted: Vec<bool>,
+    /// The version of each whose emission has begun, as it was then.
+    pub(crate) versions: Vec<Option<u64>>,
     pub(crate) how: How,
     /// The IR that was kept of methods, which is used instead of asking the front end.
     pub(crate) sources: Vec<Option<Source<K>>>,
@@ -183,6 +187,8 @@ impl<'b, K: Key> Batch<'b, K> {
             methods,
             failed: methods.iter().map(|_| None).collect(),
             otherwise: vec![None; methods.len()],
+            unwanted: vec![false; methods.len()],
+            versions: vec![None; methods.len()],
             how,
             sources,
             kept: methods.iter().map(|_| None).collect(),
@@ -268,9 +274,9 @@ impl<'b, K: Key> Batch<'b, K> {
     }
 
     /// Whether method `i` has no part in the object: it has failed, or is to be compiled otherwise (as it stays while
-    /// others do not, say).
+    /// others do not, say), or is not [wanted](Batch::is_wanted).
     pub fn has_failed(&self, i: usize) -> bool {
-        self.failed[i].is_some() || self.otherwise[i].is_some()
+        self.failed[i].is_some() || self.otherwise[i].is_some() || self.unwanted[i]
     }
 
     /// The [tier](crate::Tier) that the batch is compiled for, counted from 0. A cache of a backend's own has tiers too,
@@ -297,6 +303,32 @@ impl<'b, K: Key> Batch<'b, K> {
             });
         }
         self.otherwise[i].is_none()
+    }
+
+    /// Whether anybody wants method `i` still. False if all who waited for it have given up, or it was
+    /// invalidated and nobody waits: then it is to be left out of the object as if it had failed, and
+    /// nothing is told of it. To be asked before the method is compiled; the cache has asked for each
+    /// before it called [`Backend::compile`]. Takes the method's lock, for some ten nanoseconds.
+    #[must_use = "if it is false the method must be left out of the object"]
+    pub fn is_wanted(&mut self, i: usize) -> bool {
+        let method = &self.methods[i];
+        let wanted = method.is_wanted(&method.lock());
+        self.unwanted[i] |= !wanted;
+        !self.unwanted[i]
+    }
+
+    /// As that, right before anything is looked at that the method is made of: an invalidation that came
+    /// before is no reason to throw away what comes after.
+    pub(crate) fn begin(&mut self, i: usize) -> bool {
+        let method = &self.methods[i];
+        let mut state = method.lock();
+        if method.is_wanted(&state) {
+            state.again = false;
+            self.versions[i] = Some(state.version);
+        } else {
+            self.unwanted[i] = true;
+        }
+        !self.unwanted[i]
     }
 
     /// Method `i` relies on an assumption, as it is now: it is unlinked when that falls, and not published

@@ -37,6 +37,8 @@ pub(crate) struct Queue<K: Key> {
 struct Inner<K: Key> {
     waiting: Lists<Arc<Method<K>>>,
     closed: bool,
+    /// Requests that were dropped since nobody wanted them any more.
+    dropped: u64,
 }
 
 impl<K: Key> Queue<K> {
@@ -44,6 +46,7 @@ impl<K: Key> Queue<K> {
         let inner = Inner {
             waiting: Lists::new(),
             closed: false,
+            dropped: 0,
         };
         Self {
             inner: Mutex::new(inner),
@@ -79,6 +82,25 @@ impl<K: Key> Queue<K> {
     /// Somebody begins to wait for a queued method.
     pub(crate) fn raise(&self, method: &Method<K>) {
         self.lock().waiting.raise(method.id.get());
+    }
+
+    /// Takes a queued method out, since nobody wants it any more; `None` if a worker has it already. To be
+    /// called with the method's state locked, and what is returned is to be dropped without a lock.
+    pub(crate) fn drop_request(&self, method: &Method<K>) -> Option<Arc<Method<K>>> {
+        let mut inner = self.lock();
+        let gone = inner.waiting.remove(method.id.get());
+        inner.dropped += u64::from(gone.is_some());
+        gone
+    }
+
+    /// So many were dropped after they had been taken.
+    pub(crate) fn count_dropped(&self, requests: usize) {
+        self.lock().dropped += requests as u64;
+    }
+
+    /// Requests that were dropped, since the cache began.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.lock().dropped
     }
 
     /// Waits for requests, and takes up to `limit`, or a part of them for each of the `workers`. A

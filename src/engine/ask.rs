@@ -8,14 +8,11 @@ use super::core::Core;
 use super::exit;
 use super::ledger::{Cause, relink};
 use super::tell::Told;
-use crate::compile::{Class, on_a_worker};
+use super::wait::Deadline;
+use crate::compile::Class;
 use crate::error::Error;
 use crate::method::{FULL, Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
-
-/// Compilations that may be in vain, because the method was invalidated meanwhile, before a
-/// thread that waits is told so.
-const PATIENCE: u32 = 1000;
 
 impl<K: Key> Core<K> {
     /// The method's entry, compiled if need be. The thread is pinned on return, and has been
@@ -24,6 +21,7 @@ impl<K: Key> Core<K> {
         &self,
         method: &Arc<Method<K>>,
         guard: &mut Guard<'_>,
+        deadline: Option<Deadline>,
     ) -> Result<usize, Error> {
         if !std::ptr::eq(guard.domain(), Arc::as_ptr(&self.domain)) {
             return Err(Error::WrongCache);
@@ -37,22 +35,20 @@ impl<K: Key> Core<K> {
         }
         guard.count_miss();
         self.check_fork()?;
-        // Until this thread has the code it is no victim: else a small budget would evict it
-        // between its publication and the moment when this thread is pinned again.
-        let _waiter = method.waiter();
-        let mut vain = 0;
+        let waiting = self.wait(method, deadline);
         loop {
             if let Some(entry) = self.link_again(method) {
                 return Ok(entry);
             }
-            guard.while_unpinned(|| self.wait_for(method, &mut vain))?;
+            guard.while_unpinned(|| waiting.until_there())?;
         }
     }
 
-    /// Queues the method unless it has code; one that is queued already becomes more urgent.
+    /// Queues the method for somebody who does not wait, unless it has code; one that is queued already
+    /// becomes more urgent.
     pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
         self.check_fork()?;
-        let state = method.lock();
+        let mut state = method.lock();
         if state.resident.is_some() {
             return Ok(());
         }
@@ -63,36 +59,53 @@ impl<K: Key> Core<K> {
                 }
             }
             Phase::Queued => {
+                state.wished = true;
                 self.queue.ask(method);
                 return Ok(());
             }
-            Phase::Compiling => return Ok(()),
+            Phase::Compiling => {
+                (state.wished, state.again) = (true, true);
+                return Ok(());
+            }
         }
         drop(state);
         let due = |state: &State| state.resident.is_none().then_some(0);
-        self.enqueue(method, due).map(drop)
+        self.enqueue(method, true, due).map(drop)
     }
 
-    /// Queues a method that is not on its way, if it is due still for a tier. False if it was not queued.
+    /// Queues a method that is not on its way, if it is due still for a tier. False if it was not queued. `wished`:
+    /// it is to be compiled even if nobody waits.
     pub(super) fn enqueue(
         &self,
         method: &Arc<Method<K>>,
+        wished: bool,
         due_for: impl FnOnce(&State) -> Option<u8>,
     ) -> Result<bool, Error> {
         // The embedder's, so before any lock is taken.
         let group = self.backend.group(&method.key) % self.config.groups as u64;
         let mut state = method.lock();
-        if state.phase != Phase::Idle {
-            return Ok(false);
-        }
         let Some(tier) = due_for(&state) else {
             return Ok(false);
         };
+        match state.phase {
+            Phase::Idle => {}
+            // Meanwhile, by another.
+            Phase::Queued => {
+                state.wished |= wished;
+                return Ok(false);
+            }
+            Phase::Compiling => {
+                state.wished |= wished;
+                state.again |= wished;
+                return Ok(false);
+            }
+        }
         let class = Class { tier, group };
         if !self.queue.push(class, method.clone()) {
             return Err(Error::ShuttingDown);
         }
         state.phase = Phase::Queued;
+        state.wished |= wished;
         self.put(|| Told::Queued(method.clone()));
         Ok(true)
     }
@@ -107,52 +120,6 @@ impl<K: Key> Core<K> {
         Some(resident.entry)
     }
 
-    /// Waits until the method has code. What it returns may be out of date at once.
-    fn wait_for(&self, method: &Arc<Method<K>>, vain: &mut u32) -> Result<(), Error> {
-        if on_a_worker() {
-            return Err(Error::WouldDeadlock);
-        }
-        let mut watched = None;
-        let mut state = method.lock();
-        loop {
-            if state.resident.is_some() {
-                return Ok(());
-            }
-            match (state.phase, watched) {
-                // Ended since: failed, or was begun before an invalidation.
-                (Phase::Idle, Some(attempt)) if state.attempts > attempt => {
-                    if let Some(failure) = &state.failure {
-                        return Err(failure.error.clone());
-                    }
-                    *vain += 1;
-                    if *vain > PATIENCE {
-                        return Err(Error::Unstable {
-                            method: method.describe(),
-                            times: *vain,
-                        });
-                    }
-                    watched = None;
-                }
-                (Phase::Idle, _) => {
-                    if let Some(error) = self.refuses(&state) {
-                        return Err(error);
-                    }
-                    watched = Some(state.attempts);
-                    drop(state);
-                    self.enqueue(method, |state| state.resident.is_none().then_some(0))?;
-                    state = method.lock();
-                }
-                (phase, None) => {
-                    watched = Some(state.attempts);
-                    if phase == Phase::Queued {
-                        self.queue.raise(method);
-                    }
-                }
-                (_, Some(_)) => state = method.wait(state),
-            }
-        }
-    }
-
     /// Where a call of an empty cell goes on, on a pinned thread: to the fallback, or it waits. Frames of code lie below: while it
     /// waits the thread is unpinned, and what its stack has addresses of is held.
     fn resolve(&self, method: &Arc<Method<K>>) -> Result<usize, Error> {
@@ -160,8 +127,7 @@ impl<K: Key> Core<K> {
         if let Some(fallback) = method.fallback {
             return Ok(self.code_or(method, fallback));
         }
-        let _waiter = method.waiter();
-        let mut vain = 0;
+        let waiting = self.wait(method, None);
         loop {
             // First: in a forked child the method's lock may be held by nobody.
             self.check_fork()?;
@@ -171,10 +137,7 @@ impl<K: Key> Core<K> {
             }
             // SAFETY: the resolver was called by code, in a call by which the embedder promised that
             // no entry off the stack is used after it (`Entry::call`); the wait returns, or unwinds.
-            unsafe {
-                self.domain
-                    .while_blocking(|| self.wait_for(method, &mut vain))?
-            };
+            unsafe { self.domain.while_blocking(|| waiting.until_there())? };
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Core<K: Key> {
     pub(crate) config: Config,
     pub(crate) domain: Arc<Domain>,
     pub(crate) table: Arc<Table<K>>,
-    pub(crate) queue: Queue<K>,
+    pub(crate) queue: Arc<Queue<K>>,
     pub(crate) ledger: Mutex<Ledger<K>>,
     pub(crate) reclaim: Mutex<Reclaim<K>>,
     pub(crate) bell: Bell,
@@ -123,12 +123,13 @@ impl<K: Key> Core<K> {
         let table = Arc::new(table);
         let bonds_bytes = Arc::<AtomicU64>::default();
         let bonds = Bonds::new(bonds_bytes.clone());
+        let queue = Arc::new(Queue::new());
         let outbox = listener.map(|listener| Arc::new(Outbox::new(listener)));
-        let mut ledger = Ledger::new(limits, choice, policy, space.clone(), bonds);
+        let mut ledger = Ledger::new(limits, choice, policy, space.clone(), bonds, queue.clone());
         ledger.outbox = outbox.clone();
         let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
             table,
-            queue: Queue::new(),
+            queue,
             ledger: Mutex::new(ledger),
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),

@@ -288,6 +288,6 @@ impl<K: Key> Core<K> {
             there.map(|resident| resident.tier)
         };
         // If the cache is shutting down it stays where it is.
-        let _ = self.enqueue(method, due);
+        let _ = self.enqueue(method, true, due);
     }
 }

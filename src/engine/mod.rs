@@ -33,6 +33,7 @@ mod promote;
 mod recycle;
 mod stall;
 mod tell;
+mod wait;
 mod wish;
 mod work;
 
@@ -41,3 +42,4 @@ pub use ask::last_failure;
 pub(crate) use fork::handle as handle_forks;
 pub(crate) use ledger::{Cause, Limits};
 pub(crate) use recycle::Reclaim;
+pub(crate) use wait::{Deadline, Progress, waiter_number};

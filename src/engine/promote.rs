@@ -31,7 +31,7 @@ impl<K: Key> Core<K> {
     pub(crate) fn promote(&self, method: &Arc<Method<K>>) -> Result<bool, Error> {
         self.check_fork()?;
         let most = self.config.tiers.len();
-        self.enqueue(method, |state| {
+        self.enqueue(method, true, |state| {
             let resident = state.resident.filter(|r| !r.stays)?;
             let next = resident.tier + 1;
             let can = usize::from(next) < most && state.tried != Some(state.version);

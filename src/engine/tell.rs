@@ -30,6 +30,7 @@ pub(crate) enum Told<K: Key> {
         promoted: bool,
     },
     InVain(Arc<Method<K>>),
+    Dropped(Arc<Method<K>>),
     Failed(Arc<Method<K>>, Error),
     Evicted(Arc<Method<K>>, EvictedBy, u64),
     Recycled {
@@ -78,6 +79,7 @@ impl<K: Key> Told<K> {
                 }
             }
             Told::InVain(method) => Event::InVain { key: &method.key },
+            Told::Dropped(method) => Event::Dropped { key: &method.key },
             Told::Failed(method, error) => Event::Failed {
                 key: &method.key,
                 error,

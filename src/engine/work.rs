@@ -11,7 +11,7 @@ use super::tell::Told;
 use crate::compile::{Batch, Class, How, Work};
 use crate::error::Error;
 use crate::generation::{Open, Sizes};
-use crate::method::{Key, Method, Phase, State};
+use crate::method::{Key, Method, Phase, State, Wakers};
 
 /// How long a worker without work sleeps before it looks at the age of its generation.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
@@ -38,6 +38,7 @@ impl<K: Key> Begun<K> {
     fn now(method: Arc<Method<K>>) -> Self {
         let mut state = method.lock();
         state.phase = Phase::Compiling;
+        state.again = false;
         let (version, attempts) = (state.version, state.attempts);
         drop(state);
         Self {
@@ -112,6 +113,8 @@ impl<K: Key> Core<K> {
         };
         let mut slot = lock(self.slot_for(worker, class));
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, how)));
+        drop(slot);
+        let mut wakers = Wakers::default();
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.
             let message = crate::panic_message(&*panic);
@@ -122,8 +125,46 @@ impl<K: Key> Core<K> {
                     method: b.name(),
                     message: message.clone(),
                 };
-                self.give_up(&b.method, is_ours, error);
+                wakers.append(self.give_up(&b.method, is_ours, error));
                 self.ledger().came_to_nothing(&b.method);
+            }
+        }
+        self.after_batch(wakers);
+    }
+
+    /// Those of a batch that somebody wants still, begun anew; nothing is told of the others.
+    fn still_wanted(&self, begun: &[Begun<K>]) -> Vec<Begun<K>> {
+        let (wanted, unwanted) = begun.iter().cloned().partition(|b| {
+            let state = b.method.lock();
+            b.method.is_wanted(&state)
+        });
+        let begins = |b: Begun<K>| Begun::now(b.method);
+        self.let_go(unwanted);
+        let wanted: Vec<_> = wanted;
+        wanted.into_iter().map(begins).collect()
+    }
+
+    /// Ends requests of methods that nobody wanted any more, in the middle of their batch.
+    fn let_go(&self, unwanted: Vec<Begun<K>>) {
+        if unwanted.is_empty() {
+            return;
+        }
+        self.queue.count_dropped(unwanted.len());
+        let mut ledger = self.ledger();
+        for Begun { method, .. } in unwanted {
+            let mut state = method.lock();
+            state.end_request();
+            ledger.woken.append(std::mem::take(&mut state.wakers));
+            let again = std::mem::take(&mut state.again);
+            if state.failure.as_ref().is_some_and(|old| !old.stands()) {
+                ledger.forget_failure(&method, &mut state);
+            }
+            drop(state);
+            self.put(|| Told::Dropped(method.clone()));
+            method.notify();
+            ledger.came_to_nothing(&method);
+            if again {
+                ledger.asked_again.push(method);
             }
         }
     }
@@ -150,40 +191,36 @@ impl<K: Key> Core<K> {
         if let Err(error) = self.admit(open, Sizes::default(), &String::new) {
             return fail_all(error); // to compile it would make the context grow, for nothing
         }
+        let begun = &self.still_wanted(begun)[..];
+        if begun.is_empty() {
+            return;
+        }
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();
         let supplies = self.supplies();
         let mut batch = Batch::new(&methods, self.sources_of(begun, how), &supplies, how);
         let compiled = self.compile_batch(slot, &mut batch);
+        let (begun, others) = self.sort_out(begun, &mut batch);
         match compiled {
             Ok(object) => {
-                let (here, others) = separate(begun, &mut batch);
-                if !here.is_empty() {
-                    self.place(slot, &here, &object, batch, started);
-                }
-                for (how, others) in others {
-                    if how.staying && !slot.as_ref().is_some_and(|open| open.staying) {
-                        // Taken after a worker's own, and by nobody the other way round.
-                        self.attempt(&mut lock(self.staying()), &others, how);
-                    } else {
-                        self.attempt(slot, &others, how);
-                    }
+                if !begun.is_empty() {
+                    self.place(slot, &begun, &object, batch, started);
                 }
             }
-            Err(error) if begun.len() == 1 => fail_all(error),
-            Err(_) => {
+            Err(error) => {
                 // Who is known to be guilty goes first; the rest is tried in halves.
-                let guilty = std::mem::take(&mut batch.failed);
-                let (bad, rest): (Vec<_>, Vec<_>) = begun
-                    .iter()
-                    .zip(guilty)
-                    .partition(|(_, error)| error.is_some());
-                let failed = bad
-                    .into_iter()
-                    .filter_map(|(b, error)| Some(b.outcome(how.tier, Err(error?))))
-                    .collect();
+                let (mut failed, mut rest) = (Vec::new(), Vec::new());
+                for (b, guilty) in begun.into_iter().zip(std::mem::take(&mut batch.failed)) {
+                    match guilty {
+                        Some(guilty) => failed.push(b.outcome(how.tier, Err(guilty))),
+                        None => rest.push(b),
+                    }
+                }
+                if let ([b], true) = (&rest[..], failed.is_empty()) {
+                    failed.push(b.outcome(how.tier, Err(rename(error, b.name()))));
+                    rest.clear();
+                }
                 self.publish_failures(failed);
-                let rest: Vec<_> = rest.into_iter().map(|(b, _)| b.clone()).collect();
                 let (left, right) = rest.split_at(rest.len() / 2);
                 for half in [left, right] {
                     if !half.is_empty() {
@@ -192,6 +229,45 @@ impl<K: Key> Core<K> {
                 }
             }
         }
+        for (how, others) in others {
+            if how.staying && !slot.as_ref().is_some_and(|open| open.staying) {
+                // Taken after a worker's own, and by nobody the other way round.
+                self.attempt(&mut lock(self.staying()), &others, how);
+            } else {
+                self.attempt(slot, &others, how);
+            }
+        }
+    }
+
+    /// After a batch was compiled: what is in it, as of when its emission began, and what is to be compiled
+    /// otherwise. Those that nobody wanted are let go.
+    fn sort_out(&self, begun: &[Begun<K>], batch: &mut Batch<'_, K>) -> (Vec<Begun<K>>, Others<K>) {
+        let (mut here, mut unwanted) = (Vec::new(), Vec::new());
+        let mut others: Others<K> = Vec::new();
+        let otherwise = std::mem::take(&mut batch.otherwise);
+        for (i, (begun, otherwise)) in begun.iter().zip(otherwise).enumerate() {
+            let mut begun = begun.clone();
+            begun.version = batch.versions[i].unwrap_or(begun.version);
+            match otherwise {
+                _ if batch.unwanted[i] => unwanted.push(begun),
+                None => {
+                    let place = here.len();
+                    here.push(begun);
+                    batch.failed.swap(place, i);
+                    batch.assumed.swap(place, i);
+                    batch.kept.swap(place, i);
+                    batch.sources.swap(place, i);
+                }
+                Some(how) => match others.iter_mut().find(|(known, _)| *known == how) {
+                    Some((_, others)) => others.push(begun),
+                    None => others.push((how, vec![begun])),
+                },
+            }
+        }
+        batch.failed.truncate(here.len());
+        batch.assumed.truncate(here.len());
+        self.let_go(unwanted);
+        (here, others)
     }
 
     /// Runs the backend. A panic in it costs the context, which may be half-changed.
@@ -233,8 +309,13 @@ impl<K: Key> Core<K> {
         }
     }
 
-    /// Ends a request that came to nothing, if it `is_ours` still.
-    fn give_up(&self, method: &Arc<Method<K>>, is_ours: impl Fn(&State) -> bool, error: Error) {
+    /// Ends a request that came to nothing, if it `is_ours` still. Returns who is to be woken.
+    fn give_up(
+        &self,
+        method: &Arc<Method<K>>,
+        is_ours: impl Fn(&State) -> bool,
+        error: Error,
+    ) -> Wakers {
         let told = |state: &State| {
             let ours = is_ours(state);
             if ours {
@@ -242,7 +323,7 @@ impl<K: Key> Core<K> {
             }
             ours
         };
-        method.give_up(told, || error.clone());
+        method.give_up(told, || error.clone())
     }
 
     /// Lets nothing in any more, and tells who waits.
@@ -250,46 +331,19 @@ impl<K: Key> Core<K> {
         if let Some(helpers) = &self.config.helpers {
             helpers.close();
         }
+        let mut wakers = Wakers::default();
         for method in self.queue.close() {
             // It came out of the queue, so nobody else has it.
             let is_ours = |s: &State| s.phase == Phase::Queued;
-            self.give_up(&method, is_ours, Error::ShuttingDown);
+            wakers.append(self.give_up(&method, is_ours, Error::ShuttingDown));
         }
         self.bell.ring();
+        wakers.wake();
     }
 }
 
 /// Methods that are to be compiled in the same way.
 type Others<K> = Vec<(How, Vec<Begun<K>>)>;
-
-/// Takes out of a batch those that are to be compiled otherwise: what is left, and they.
-fn separate<K: Key>(begun: &[Begun<K>], batch: &mut Batch<'_, K>) -> (Vec<Begun<K>>, Others<K>) {
-    let mut here = Vec::new();
-    let mut others: Others<K> = Vec::new();
-    for (i, (begun, otherwise)) in begun
-        .iter()
-        .zip(std::mem::take(&mut batch.otherwise))
-        .enumerate()
-    {
-        match otherwise {
-            None => {
-                let place = here.len();
-                here.push(begun.clone());
-                batch.failed.swap(place, i);
-                batch.assumed.swap(place, i);
-                batch.kept.swap(place, i);
-                batch.sources.swap(place, i);
-            }
-            Some(how) => match others.iter_mut().find(|(known, _)| *known == how) {
-                Some((_, others)) => others.push(begun.clone()),
-                None => others.push((how, vec![begun.clone()])),
-            },
-        }
-    }
-    batch.failed.truncate(here.len());
-    batch.assumed.truncate(here.len());
-    (here, others)
-}
 
 /// Puts the name of the guilty method, known now, into an error that spoke of a batch.
 pub(super) fn rename(error: Error, name: String) -> Error {

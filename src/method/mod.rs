@@ -10,6 +10,7 @@ mod map;
 mod record;
 mod resolve;
 mod table;
+mod wakers;
 
 pub(crate) use callback::CALLBACK_BYTES;
 pub(crate) use cells::{ASKED_BY_EMBEDDER, ASKED_BY_RECLAIMER, CellWord, FULL, POLL};
@@ -19,6 +20,7 @@ pub use fallback::{Fallback, FallbackArgument, FallbackResult, fallback_move, fa
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
 pub(crate) use table::Table;
+pub(crate) use wakers::Wakers;
 
 /// What can be a method's key: a front end's name for a piece of code.
 ///

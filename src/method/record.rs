@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::table::Table;
+use super::wakers::Wakers;
 use super::{CellWord, Failure, Key};
 use crate::error::Error;
 use crate::evict::MethodId;
@@ -28,7 +30,7 @@ pub(crate) struct Method<K: Key> {
     pub(crate) fallback: Option<NonZeroUsize>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Threads that wait for its code: until they have it the method is no victim.
+    /// Who waits for its code, threads and futures: until they have it the method is no victim.
     waiting: AtomicU32,
     /// `keep`s. Changed under the ledger's lock only.
     keeps: AtomicU32,
@@ -48,11 +50,25 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// Compilations ended, well or not: what waiters watch.
     pub(crate) attempts: u64,
+    /// It was asked for by somebody who does not wait, and has not been invalidated since.
+    pub(crate) wished: bool,
+    /// So again since its compilation began.
+    pub(crate) again: bool,
+    /// Who is to be woken when it changes, and does not wait on a thread of its own.
+    pub(crate) wakers: Wakers,
     /// How the last one ended, if it failed: while somebody waits to hear it, or while it is remembered.
     pub(crate) failure: Option<Box<Failure>>,
     pub(crate) resident: Option<Resident>,
     /// It could not be promoted, as it was in this version.
     pub(crate) tried: Option<u64>,
+}
+
+impl State {
+    /// A request is answered, or dropped.
+    pub(crate) fn end_request(&mut self) {
+        self.phase = Phase::Idle;
+        self.attempts += 1;
+    }
 }
 
 /// Where a request stands.
@@ -138,21 +154,37 @@ impl<K: Key> Method<K> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`Method::wait`], not for longer than that.
+    pub(crate) fn wait_timeout<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_timeout(state, patience)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// Tells threads that wait of a change. (The state's wakers are told when no lock is held.)
     pub(crate) fn notify(&self) {
         self.changed.notify_all();
     }
 
-    /// Ends a request that came to nothing, if it `is_ours` still, and tells who waits.
+    /// Ends a request that came to nothing, if it `is_ours` still, and tells who waits; but for the wakers,
+    /// which it returns.
     pub(crate) fn give_up(
         &self,
         is_ours: impl FnOnce(&State) -> bool,
         error: impl FnOnce() -> Error,
-    ) {
+    ) -> Wakers {
         let mut gone = None;
+        let mut wakers = Wakers::default();
         let mut state = self.lock();
         if is_ours(&state) {
-            state.phase = Phase::Idle;
-            state.attempts += 1;
+            state.end_request();
+            (state.wished, state.again) = (false, false);
+            wakers = std::mem::take(&mut state.wakers);
             if self.is_waited_for() {
                 let failure = Failure::to_be_heard(error());
                 gone = state.failure.replace(Box::new(failure));
@@ -161,6 +193,7 @@ impl<K: Key> Method<K> {
         drop(state);
         self.notify();
         drop(gone);
+        wakers
     }
 
     pub(crate) fn word(&self) -> &CellWord {
@@ -221,30 +254,19 @@ impl<K: Key> Method<K> {
         self.word().take_calls()
     }
 
-    /// Somebody waits, until the returned value is dropped.
-    pub(crate) fn waiter(&self) -> impl Drop + '_ {
-        struct Waiter<'a, K: Key>(&'a Method<K>);
-        impl<K: Key> Drop for Waiter<'_, K> {
-            fn drop(&mut self) {
-                if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    self.0.forget_failure();
-                }
-            }
-        }
+    /// Somebody waits, until [`Method::end_waiting`].
+    pub(crate) fn begin_waiting(&self) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        Waiter(self)
     }
 
-    /// What was only to be heard is not remembered when all who waited know. (Unless somebody has the lock just
-    /// now: then until the next time. In a forked child it may be held by nobody.)
-    fn forget_failure(&self) {
-        let mut gone = None;
-        if let Ok(mut state) = self.state.try_lock()
-            && !self.is_waited_for()
-        {
-            gone = state.failure.take_if(|failure| !failure.is_remembered());
-        }
-        drop(gone);
+    /// True for the last.
+    pub(crate) fn end_waiting(&self) -> bool {
+        self.waiting.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Whether anybody has a use for its code once it is compiled.
+    pub(crate) fn is_wanted(&self, state: &State) -> bool {
+        state.wished || self.is_waited_for()
     }
 
     /// How the last compilation failed, if that is remembered.

@@ -45,8 +45,8 @@ pub enum EvictedBy {
 
 /// Something that has happened.
 ///
-/// Of one method they come in this order: `Queued`, `Started`, and then one of `Finished`, `InVain` and `Failed`; `Evicted`
-/// after `Finished`. A method that is compiled again while it has code (because it moves) is `Finished` again without an
+/// Of one method they come in this order: `Queued`, `Started`, and then one of `Finished`, `InVain`, `Failed` and `Dropped`
+/// (which may come without `Started`); `Evicted` after `Finished`. A method that is compiled again while it has code (because it moves) is `Finished` again without an
 /// `Evicted` between. One that is compiled as part of what was asked for in another way is told as the others.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -101,6 +101,13 @@ pub enum Event<'e, K> {
     /// compiled again.
     #[non_exhaustive]
     InVain {
+        /// The method's key.
+        key: &'e K,
+    },
+    /// It was not compiled, because nobody wanted it any more: all who waited had given up, or it was invalidated
+    /// and nobody waited.
+    #[non_exhaustive]
+    Dropped {
         /// The method's key.
         key: &'e K,
     },

@@ -101,6 +101,9 @@ pub struct Statistics {
     pub callbacks: u64,
     /// Requests that wait for a compile worker.
     pub queued: u64,
+    /// Requests that were dropped before anything was compiled, because nobody wanted them any more: all
+    /// who waited had given up, or the method was invalidated and nobody waited.
+    pub dropped: u64,
 
     /// Generations that take more batches.
     pub generations_open: u64,
@@ -357,6 +360,7 @@ impl Statistics {
         self.addresses_taken = core.table.addresses_taken() as u64;
         self.callbacks = core.table.callbacks() as u64;
         self.queued = core.queue.len() as u64;
+        self.dropped = core.queue.dropped();
     }
 
     fn add_participants<K: Key>(&mut self, core: &Core<K>) {

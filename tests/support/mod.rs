@@ -200,12 +200,13 @@ impl Gate {
         }
     }
 
+    /// For a minute at most: a test that fails ends, and with it its cache, which waits for its workers.
     pub fn wait(&self) {
         *self.waiting.lock().unwrap() += 1;
-        let mut open = self.open.lock().unwrap();
-        while !*open {
-            open = self.changed.wait(open).unwrap();
-        }
+        let open = self.open.lock().unwrap();
+        let minute = Duration::from_secs(60);
+        let waited = self.changed.wait_timeout_while(open, minute, |open| !*open);
+        drop(waited.unwrap());
     }
 
     pub fn open(&self) {

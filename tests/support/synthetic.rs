@@ -259,6 +259,9 @@ impl Backend<Code> for Synthetic {
         let mut emitter = Emitter::new();
         for i in 0..batch.len() {
             let code = *batch.key(i);
+            if !batch.is_wanted(i) {
+                continue;
+            }
             if let Some(relies) = &self.relies {
                 relies(&code, &mut |assumption| batch.assume(i, assumption));
             }

@@ -158,7 +158,7 @@ impl<F: Frontend> Llvm<F> {
         let mut census = Census::default();
         for (i, wanted) in all_wanted.iter_mut().enumerate() {
             *wanted = None;
-            if batch.has_failed(i) || batch.sources[i].is_some() {
+            if batch.has_failed(i) || batch.sources[i].is_some() || !batch.begin(i) {
                 continue;
             }
             let emitted = if good {
@@ -285,7 +285,12 @@ impl<F: Frontend> Llvm<F> {
             }
             let module = context.module("inkpot.batch");
             self.machines.describe(&module);
+            // Nothing is left if nobody wants any of it.
+            let none = |batch: &Batch<'_, F::Key>| (0..batch.len()).all(|i| batch.has_failed(i));
             let emitted = self.emit_all(context, &module, batch, &mut wanted)?;
+            if emitted && none(batch) {
+                return Ok(None);
+            }
             if emitted && kept::adopt(context, &module, batch) {
                 return Ok(Some((module, wanted)));
             }

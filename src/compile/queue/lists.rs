@@ -139,7 +139,6 @@ impl<T> Lists<T> {
     }
 
     /// Takes one out, wherever it is.
-    #[cfg(test)]
     pub(super) fn remove(&mut self, id: u64) -> Option<T> {
         let item = self.take_out(id);
         self.clear_away();

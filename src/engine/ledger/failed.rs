@@ -59,7 +59,7 @@ impl<K: Key> Ledger<K> {
     }
 
     /// The method's failure is past.
-    pub(super) fn forget_failure(&mut self, method: &Method<K>, state: &mut State) {
+    pub(crate) fn forget_failure(&mut self, method: &Method<K>, state: &mut State) {
         if let Some(failure) = state.failure.take() {
             self.gone.errors.push(failure.error);
             self.gone

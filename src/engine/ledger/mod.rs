@@ -18,14 +18,14 @@ use std::time::Duration;
 
 pub(crate) use crate::code::Cause;
 use crate::code::CodeSpace;
-use crate::compile::Source;
+use crate::compile::{Queue, Source};
 use crate::config::Victims;
 use crate::engine::tell::{Outbox, Told};
 use crate::error::Error;
 use crate::evict::{Cost, MethodId, Policy};
 use crate::invalidate::Bond;
 use crate::link::Recipe;
-use crate::method::{Key, Method, Patience, Phase, Resident, State};
+use crate::method::{Key, Method, Patience, Phase, Resident, State, Wakers};
 use crate::observe::{CompileTime, EvictedBy, Staying, event};
 
 pub(crate) use self::bonds::Bonds;
@@ -154,6 +154,10 @@ pub(crate) struct Ledger<K: Key> {
     failed: Failed<K>,
     /// What was let go of since the ledger was locked.
     gone: Gone<K>,
+    queue: Arc<Queue<K>>,
+    /// Who is to be woken, and what was asked for again while it was compiled in vain: when no lock is held.
+    pub(crate) woken: Wakers,
+    pub(crate) asked_again: Vec<Arc<Method<K>>>,
     pub(crate) dead: Vec<Corpse<K>>,
     /// Retired and not yet freed.
     pub(crate) retired: Charge,
@@ -179,6 +183,7 @@ impl<K: Key> Ledger<K> {
         policy: Box<dyn Policy>,
         space: Arc<CodeSpace>,
         bonds: Bonds,
+        queue: Arc<Queue<K>>,
     ) -> Self {
         Self {
             limits,
@@ -196,6 +201,9 @@ impl<K: Key> Ledger<K> {
             patience: choice.patience,
             failed: Failed::default(),
             gone: Gone::default(),
+            queue,
+            woken: Wakers::default(),
+            asked_again: Vec::new(),
             dead: Vec::new(),
             retired: Charge::default(),
             held: Charge::default(),
@@ -230,8 +238,10 @@ impl<K: Key> Ledger<K> {
         } in outcomes
         {
             let mut state = method.lock();
-            state.phase = Phase::Idle;
-            state.attempts += 1;
+            state.end_request();
+            state.wished = false;
+            let again = std::mem::take(&mut state.again);
+            self.woken.append(std::mem::take(&mut state.wakers));
             match result {
                 // Never publish twice: the first code's generation would wait for it for ever. And not
                 // if something fell: who let it fall has advanced the version before he asks for this lock.
@@ -241,6 +251,9 @@ impl<K: Key> Ledger<K> {
                 {
                     self.counters.stale += 1;
                     self.forget_failure(&method, &mut state);
+                    if again {
+                        self.asked_again.push(method.clone());
+                    }
                     if let Some(resident) = &state.resident {
                         self.give_leaving_up(resident.generation, false);
                     }
@@ -428,6 +441,24 @@ impl<K: Key> Ledger<K> {
         }
     }
 
+    /// Nobody wishes for the method any more; if it is queued, and nobody waits for it, it is so no longer.
+    fn drop_request(&mut self, method: &Method<K>, state: &mut State, cause: Cause) {
+        // What has no code was not evicted: it is asked for since it has none. What has, and is queued, is
+        // so by the cache's own will.
+        if cause == Cause::Evicted && state.resident.is_none() {
+            return;
+        }
+        (state.wished, state.again) = (false, false);
+        if state.phase == Phase::Queued
+            && !method.is_waited_for()
+            && let Some(method) = self.queue.drop_request(method)
+        {
+            state.end_request();
+            self.put(|| Told::Dropped(method.clone()));
+            self.gone.methods.push(method);
+        }
+    }
+
     /// Unlinks a method and gives its place in its generation up. False when it had no code.
     pub(crate) fn drop_code(&mut self, method: &Arc<Method<K>>, cause: Cause) -> bool {
         let mut state = method.lock();
@@ -437,6 +468,7 @@ impl<K: Key> Ledger<K> {
             self.forget_failure(method, &mut state);
             self.gone.fallen.extend(method.relied_on());
         }
+        self.drop_request(method, &mut state, cause);
         let Some(mut resident) = state.resident.take() else {
             return false;
         };

@@ -55,6 +55,11 @@ parts! {
     by_hand: ir::BY_HAND;
 }
 
+#[test]
+fn isolated() {
+    check::isolated(programs());
+}
+
 /// No name stands in two places: scratch folders and recorded files have the programs' names.
 #[test]
 fn names_are_unique() {

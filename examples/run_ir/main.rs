@@ -80,6 +80,7 @@ const MISTAKE: i32 = 2;
 const REFUSED: i32 = 3;
 
 fn main() {
+    inkpot::helper::run_if_helper();
     let options = Options::parse(std::env::args_os().skip(1)).unwrap_or_else(|mistake| {
         if mistake.is_empty() {
             println!("{USAGE}");

@@ -17,6 +17,7 @@ Runs a C or C++ program in LLVM IR, each function compiled when first called.
   --debug-info         keep debug information in what is compiled (it is dropped otherwise)
   --stats              print the cache's statistics at the end, as JSON on the last line of stderr
   --stress             evict, invalidate and recycle far more often than there is need
+  --isolate            have LLVM run in a process of its own, which the program may see as a child of its own
 
 Exit codes: the program's own; 2 for a mistake in the command or the file; 3 for a program that
 run_ir cannot run, with the reasons; 4 if instances of a program differed.";
@@ -53,6 +54,8 @@ pub struct Options {
     pub stats: bool,
     /// Whether to evict without need.
     pub stress: bool,
+    /// Whether to compile in another process.
+    pub isolate: bool,
 }
 
 impl Options {
@@ -71,6 +74,7 @@ impl Options {
             debug_info: false,
             stats: false,
             stress: false,
+            isolate: false,
         };
         while let Some(word) = words.next() {
             let shown = word.to_string_lossy();
@@ -88,6 +92,7 @@ impl Options {
                 "--debug-info" => options.debug_info = true,
                 "--stats" => options.stats = true,
                 "--stress" => options.stress = true,
+                "--isolate" => options.isolate = true,
                 "--help" | "-h" => return Err(String::new()),
                 flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
                 _ if file.is_some() => {
@@ -170,7 +175,8 @@ mod tests {
         assert_eq!(options.code_budget, Some(65536));
         assert_eq!((options.opt, options.policy), (2, PolicyName::Sieve));
         assert_eq!(options.threads, 3);
-        assert!(options.stats && !options.stress);
+        assert!(options.stats && !options.stress && !options.isolate);
+        assert!(parse("--isolate a.bc").unwrap().isolate);
     }
 
     /// Names of files, and what the program is given, need not be text.

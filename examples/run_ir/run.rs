@@ -7,7 +7,9 @@ use crate::options::{Options, PolicyName};
 use crate::refuse::Refusal;
 use crate::{crash, operators, process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
-use inkpot::{BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, OptLevel, Stress};
+use inkpot::{
+    BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, Isolation, OptLevel, Stress,
+};
 use std::arch::global_asm;
 use std::convert::Infallible;
 use std::ffi::{CString, OsString, c_char, c_int};
@@ -173,6 +175,9 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     if options.stress {
         // A function is the same when it is compiled again.
         builder = builder.stress(Stress::a_lot_with_invalidation());
+    }
+    if options.isolate {
+        builder = builder.isolation(Isolation::own_executable());
     }
     builder.build()
 }

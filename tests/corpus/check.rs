@@ -122,6 +122,24 @@ fn with_clang(clang: &str, program: &Program, index: usize, wrong: &mut Vec<Stri
     }
 }
 
+/// Has LLVM run in another process: every so many of the programs as they were recorded, or all of them.
+pub fn isolated<'p>(programs: impl Iterator<Item = &'p Program>) {
+    const FEW: usize = 11;
+    let step = if set("INKPOT_SOAK") { 1 } else { FEW };
+    let mut wrong = Vec::new();
+    for (index, program) in programs.enumerate().step_by(step) {
+        let folder = scratch(&format!("isolated-{}", program.file));
+        let ending = if program.is_ir() { "ll" } else { "bc" };
+        let file = folder.join("program").with_extension(ending);
+        std::fs::copy(recorded::runnable(program), &file).expect("what was recorded");
+        let budget = ["", " --code-budget 64KiB", " --stress"][index % 3];
+        let settings = [format!("--isolate --opt {}{budget}", index % 4)];
+        let expected = recorded::outcome(program);
+        through(program, &file, "isolated", &settings, &expected, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// What was recorded is the measure.
 fn without_clang(program: &Program, index: usize, wrong: &mut Vec<String>) {
     let folder = scratch(&format!("corpus-{}", program.file));

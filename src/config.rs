@@ -3,6 +3,8 @@
 mod isolation;
 mod wishes;
 
+pub use self::wishes::TooLong;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

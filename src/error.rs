@@ -66,6 +66,14 @@ pub enum Error {
         /// What to do instead.
         advice: &'static str,
     },
+    /// The method could be compiled, and the embedder does not want it.
+    #[error("{method} is not compiled: {reason}")]
+    Declined {
+        /// The method's key, as `Debug` prints it.
+        method: String,
+        /// Why not.
+        reason: Reason,
+    },
     /// The object could not be linked.
     #[error("{method} could not be linked: {source}")]
     Link {
@@ -197,6 +205,23 @@ pub enum Error {
     },
 }
 
+/// Why a method is not compiled that could be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its IR is [too long](crate::Builder::longest).
+    #[error("it has {instructions} instructions, and {limit} is the most")]
+    TooLong {
+        /// Instructions of all functions that the front end emitted for it.
+        instructions: u64,
+        /// The most that it may have.
+        limit: u64,
+    },
+    /// For a [backend](crate::Backend)'s own reasons.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// A step that needs memory of the operating system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -245,7 +270,7 @@ impl Error {
 
     /// Whether no other try can end in another way, as long as the method is what it is.
     pub(crate) fn is_for_good(&self) -> bool {
-        false
+        matches!(self, Error::Declined { .. })
     }
 
     pub(crate) fn map(step: MapStep, bytes: u64, error: std::io::Error) -> Self {

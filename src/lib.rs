@@ -105,9 +105,9 @@ pub use code::{Quarantine, install_fault_handler};
 pub use compile::{
     Backend, Batch, Callee, DebugInfo, Emitter, Frontend, OptLevel, Poll, Refused, Unit,
 };
-pub use config::{Builder, ContextRelease, Reclaimer, Stress, Victims};
+pub use config::{Builder, ContextRelease, Reclaimer, Stress, TooLong, Victims};
 pub use engine::last_failure;
-pub use error::{BoxError, Error, LinkError, MapStep};
+pub use error::{BoxError, Error, LinkError, MapStep, Reason};
 pub use future::{Compiled, Ready};
 pub use handle::{Handle, Keep};
 pub use invalidate::{Assumed, Assumption, Invalidation};
@@ -117,8 +117,8 @@ pub use method::{Entry, Fallback, FallbackArgument, FallbackResult, Key, MethodT
 #[doc(hidden)]
 pub use method::{fallback_move as __fallback_move, fallback_result as __fallback_result};
 pub use observe::{
-    Bytes, CompileTime, Event, EvictedBy, Listener, MethodIs, Occupancy, Stall, Statistics,
-    Staying, Symbol,
+    Bytes, CompileTime, Event, EvictedBy, Listener, MethodIs, Occupancy, Overdue, Stall,
+    Statistics, Staying, Symbol,
 };
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 pub use tier::Tier;

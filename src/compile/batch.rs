@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::llvm::DebugInfo;
 use super::source::{Bitcode, Source};
+use crate::config::TooLong;
 use crate::error::Error;
 use crate::generation::Context;
 use crate::invalidate::{Assumed, Assumption, Bond, Relying};
@@ -123,6 +124,8 @@ pub(crate) struct Supplies<'b, K: Key> {
     pub(crate) debug_info: DebugInfo,
     /// Whether each method may be moved without the others, and so should have sections of its own.
     pub(crate) separable: bool,
+    /// Instructions that a method shall have at most, and what becomes of longer ones.
+    pub(crate) longest: Option<(u64, TooLong)>,
 }
 
 /// Knows the IR of methods that others may have in theirs.

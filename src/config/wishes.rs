@@ -3,13 +3,28 @@
 use std::time::Duration;
 
 use super::Builder;
-use crate::method::{Key, Patience};
+use crate::method::{Admission, Key, Patience};
 use crate::observe::Listener;
 
 /// What [`Builder`] documents.
 pub(crate) struct Settings {
     pub(crate) fallback: Option<usize>,
     pub(crate) patience: Patience,
+    pub(crate) admission: Admission,
+    pub(crate) longest: Option<(u64, TooLong)>,
+    pub(crate) compile_limit: Option<Duration>,
+}
+
+/// What becomes of methods that are [too long](Builder::longest).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum TooLong {
+    /// They are not compiled: [`Error::Declined`](crate::Error::Declined).
+    #[default]
+    Refuse,
+    /// They are compiled for the first [tier](Builder::tiers), and come to no other. (If there is one tier only they are
+    /// compiled for that.)
+    CheapestTier,
 }
 
 impl Default for Settings {
@@ -20,6 +35,12 @@ impl Default for Settings {
                 first: Duration::from_millis(10),
                 most: Duration::from_secs(10),
             },
+            admission: Admission {
+                asks: 1,
+                within: Duration::ZERO,
+            },
+            longest: None,
+            compile_limit: None,
         }
     }
 }
@@ -60,6 +81,36 @@ impl<K: Key> Builder<K> {
             first,
             most: most.max(first),
         };
+        self
+    }
+
+    /// Methods that nobody waits for are compiled when they have been asked for so many times, the last and the first no
+    /// longer than `within` apart: by [`request`](crate::Handle::request), by
+    /// [`entry_or_fallback`](crate::Handle::entry_or_fallback), and by calls that go to a [fallback](Builder::fallback).
+    /// Once it has been evicted a method is counted anew. Who waits, in [`get`](crate::Handle::get) or in a call without
+    /// a fallback, is always served. Default: 1, at once.
+    pub fn admit_after(mut self, asks: u32, within: Duration) -> Self {
+        self.config.wishes.admission = Admission { asks, within };
+        self
+    }
+
+    /// How long the IR of a method may be, in instructions of all functions that the front end emitted or adopted for it,
+    /// and what becomes of longer ones. To be refused is a failure that is [remembered](Builder::retry_after) until the
+    /// method is invalidated. Default: no limit. (Other [backends](crate::Backend) than LLVM's decide for themselves: they
+    /// fail a method with [`Error::Declined`](crate::Error::Declined).)
+    pub fn longest(mut self, instructions: u64, longer: TooLong) -> Self {
+        self.config.wishes.longest = Some((instructions, longer));
+        self
+    }
+
+    /// How long a batch may be compiled before that is told: to the [listener](Builder::listener), as
+    /// [`Event::Overdue`](crate::Event::Overdue), and in the [`Statistics`](crate::Statistics), while it goes on. A front
+    /// end that hangs, or passes that never end, are seen so. Nothing happens to it. Linking does not count. Default: no
+    /// limit.
+    ///
+    /// It is the reclaimer that looks, or [`Cache::maintain`](crate::Cache::maintain): up to a limit, or a second, late.
+    pub fn compile_limit(mut self, limit: Duration) -> Self {
+        self.config.wishes.compile_limit = Some(limit);
         self
     }
 

@@ -57,6 +57,9 @@ impl<K: Key> Core<K> {
                 if let Some(error) = self.refuses(&state) {
                     return Err(error);
                 }
+                if !self.grants(&mut state) {
+                    return Ok(());
+                }
             }
             Phase::Queued => {
                 state.wished = true;

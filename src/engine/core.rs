@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::ledger::{Bonds, Choice, Ledger, Limits, Locked, bookkeeping_per_method};
 use super::open::Slots;
+use super::overtime::Overtime;
 use super::recycle::{Reclaim, Ticket};
 use super::tell::{Outbox, Told};
 use super::{ask, exit, fork};
@@ -42,6 +43,9 @@ pub(crate) struct Core<K: Key> {
     pub(crate) look_ups: AtomicU32,
     /// Contexts that are of no use any more, for the reclaimer to dispose of.
     pub(crate) released_contexts: Mutex<Vec<Context>>,
+    /// Wishes that were not granted.
+    pub(crate) not_admitted: AtomicU64,
+    pub(crate) overtime: Overtime<K>,
     /// Events for the listener, if there is one.
     pub(crate) outbox: Option<Arc<Outbox<K>>>,
     /// Waits for a grace period that the reclaimer has not seen yet.
@@ -140,6 +144,8 @@ impl<K: Key> Core<K> {
             forked: AtomicBool::new(false),
             look_ups: AtomicU32::new(0),
             released_contexts: Mutex::default(),
+            not_admitted: AtomicU64::new(0),
+            overtime: Overtime::new(config.wishes.compile_limit),
             outbox,
             tickets: Mutex::default(),
             bonds_bytes,

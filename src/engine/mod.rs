@@ -28,6 +28,7 @@ mod fork;
 mod ledger;
 mod naming;
 mod open;
+mod overtime;
 mod place;
 mod promote;
 mod recycle;

@@ -50,6 +50,7 @@ impl<K: Key> Core<K> {
             polls: self.config.polls,
             debug_info: self.config.debug_info,
             separable: self.config.keep_recipes,
+            longest: self.config.wishes.longest,
         }
     }
 

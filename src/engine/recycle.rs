@@ -148,7 +148,7 @@ impl<K: Key> Core<K> {
                 Some(age) if age > Duration::from_millis(200) => Duration::from_millis(10),
                 Some(_) => Duration::from_millis(1),
             };
-            self.bell.wait(patience);
+            self.bell.wait(patience.min(self.overtime.patience()));
         }
     }
 
@@ -185,6 +185,7 @@ impl<K: Key> Core<K> {
         drop(reclaim);
         // User code from here on (a backend's contexts, keys, the prelude): no lock is held.
         self.tell_of_stall(stalled);
+        self.look_for_overtime();
         let bytes = self.dispose(contexts);
         for (callees, charge) in remains {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(callees)));

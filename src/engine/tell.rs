@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::method::{Key, Method};
-use crate::observe::{CompileTime, Event, EvictedBy, Listener};
+use crate::observe::{CompileTime, Event, EvictedBy, Listener, Overdue};
 
 /// Events that wait, at most.
 const MOST: usize = 1 << 16;
@@ -38,6 +38,7 @@ pub(crate) enum Told<K: Key> {
         bytes: u64,
         waited: Duration,
     },
+    Overdue(Overdue),
 }
 
 impl<K: Key> Told<K> {
@@ -89,6 +90,7 @@ impl<K: Key> Told<K> {
                 cause: *cause,
                 generation: *generation,
             },
+            Told::Overdue(overdue) => Event::Overdue { overdue },
             Told::Recycled {
                 generation,
                 bytes,

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use crate::error::Error;
@@ -12,6 +13,15 @@ impl<K: Key> Core<K> {
     pub(super) fn refuses(&self, state: &State) -> Option<Error> {
         let failure = state.failure.as_ref().filter(|failure| failure.stands());
         failure.map(|failure| failure.error.clone())
+    }
+
+    /// Whether one more wish for a method, by somebody who does not wait, has it compiled.
+    pub(super) fn grants(&self, state: &mut State) -> bool {
+        let granted = state.asks.admits(self.config.wishes.admission);
+        if !granted {
+            self.not_admitted.fetch_add(1, Ordering::Relaxed);
+        }
+        granted
     }
 
     /// Code that is there, if only on probation, or else the `fallback`; then the code is wished for. Never waits.

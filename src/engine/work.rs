@@ -282,7 +282,9 @@ impl<K: Key> Core<K> {
             .context
             .as_mut()
             .expect("an open generation has its context");
+        let going = self.overtime.begin(batch.methods);
         let compiled = catch_unwind(AssertUnwindSafe(|| self.backend.compile(context, batch)));
+        drop(going);
         exit::again();
         open.context_bytes = context.bytes;
         compiled.unwrap_or_else(|panic| {

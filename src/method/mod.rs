@@ -1,5 +1,6 @@
 //! Methods: a key, a cell that every caller goes through, and what is known of the code.
 
+mod asks;
 mod callback;
 mod cells;
 mod entry;
@@ -12,6 +13,7 @@ mod resolve;
 mod table;
 mod wakers;
 
+pub(crate) use asks::{Admission, Asks};
 pub(crate) use callback::CALLBACK_BYTES;
 pub(crate) use cells::{ASKED_BY_EMBEDDER, ASKED_BY_RECLAIMER, CellWord, FULL, POLL};
 pub use entry::{Entry, MethodType};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::table::Table;
 use super::wakers::Wakers;
-use super::{CellWord, Failure, Key};
+use super::{Asks, CellWord, Failure, Key};
 use crate::error::Error;
 use crate::evict::MethodId;
 use crate::invalidate::{Assumption, WeakAssumption};
@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) wakers: Wakers,
     /// How the last one ended, if it failed: while somebody waits to hear it, or while it is remembered.
     pub(crate) failure: Option<Box<Failure>>,
+    /// Wishes that were not granted yet.
+    pub(crate) asks: Asks,
     pub(crate) resident: Option<Resident>,
     /// It could not be promoted, as it was in this version.
     pub(crate) tried: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CompileTime;
+use super::{CompileTime, Overdue};
 use crate::error::Error;
 use crate::method::Key;
 
@@ -138,6 +138,12 @@ pub enum Event<'e, K> {
         bytes: u64,
         /// The time since its last method was gone.
         waited: Duration,
+    },
+    /// A compilation has taken longer than it [should](crate::Builder::compile_limit), and goes on. Once for each.
+    #[non_exhaustive]
+    Overdue {
+        /// What is being compiled.
+        overdue: &'e Overdue,
     },
     /// The listener was too slow: so many events after the last one were not told.
     #[non_exhaustive]

@@ -3,6 +3,7 @@
 mod events;
 mod listener;
 mod occupancy;
+mod overdue;
 mod stall;
 mod statistics;
 mod symbol;
@@ -10,6 +11,7 @@ mod symbol;
 pub(crate) use events::event;
 pub use listener::{Event, EvictedBy, Listener};
 pub use occupancy::{MethodIs, Occupancy};
+pub use overdue::Overdue;
 pub use stall::Stall;
 pub use statistics::{Bytes, CompileTime, Statistics, Staying};
 pub use symbol::Symbol;

@@ -1,8 +1,9 @@
 //! One snapshot of everything a person needs to trust the promises.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Stall;
+use super::{Overdue, Stall};
 use crate::engine::{Core, Reclaim};
 use crate::method::Key;
 
@@ -166,6 +167,13 @@ pub struct Statistics {
     pub compiles: u64,
     /// Methods that could not be compiled.
     pub failures: u64,
+    /// Requests that were put off, because the method had not been asked for
+    /// [often enough](crate::Builder::admit_after).
+    pub not_admitted: u64,
+    /// Compilations that go on, and have taken longer than they [should](crate::Builder::compile_limit).
+    pub overdue: Vec<Overdue>,
+    /// Compilations that ever were found to.
+    pub overdue_compiles: u64,
     /// Methods compiled in vain, because they were invalidated meanwhile, or an assumption fell.
     pub stale_compiles: u64,
     /// Methods evicted.
@@ -361,6 +369,9 @@ impl Statistics {
         self.callbacks = core.table.callbacks() as u64;
         self.queued = core.queue.len() as u64;
         self.dropped = core.queue.dropped();
+        self.not_admitted = core.not_admitted.load(Ordering::Relaxed);
+        (self.overdue, self.overdue_compiles) =
+            (core.overtime.overdue(false), core.overtime.told());
     }
 
     fn add_participants<K: Key>(&mut self, core: &Core<K>) {

@@ -17,6 +17,7 @@ mod import;
 mod job;
 mod kept;
 mod labels;
+mod length;
 mod lower;
 mod machine;
 mod names;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inkwell::context::Context;
+use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::module::Module;
 
 use self::census::Census;
@@ -50,7 +52,8 @@ use self::unit::{Finished, Wishes};
 pub(crate) use self::workshop::Workshop;
 use super::batch::Wanted;
 use super::{Backend, Batch, How};
-use crate::error::{BoxError, Error};
+use crate::config::TooLong;
+use crate::error::{BoxError, Error, Reason};
 use crate::isolate::Pool;
 use crate::method::{Fallback, Key, Method, Table};
 use crate::tier::{Tier, counts};
@@ -187,6 +190,9 @@ impl<F: Frontend> Llvm<F> {
 
     /// What is to be kept of a method's IR, if anything.
     fn wanted(&self, batch: &Batch<'_, F::Key>, wishes: Wishes) -> Option<Wanted> {
+        if wishes.long {
+            return None; // it comes to no other tier
+        }
         let next = self.tiers.get(batch.tier() + 1);
         let for_next = next.is_some_and(|next| !next.emits_again) && batch.is_promotable();
         let inlinable = wishes.inlinable && self.tiers.iter().any(|tier| tier.inlines);
@@ -213,7 +219,7 @@ impl<F: Frontend> Llvm<F> {
         let emitted = catch_unwind(AssertUnwindSafe(|| self.frontend.emit(key, &mut unit)));
         let Finished {
             own,
-            wishes,
+            mut wishes,
             trouble,
         } = unit.finish();
         context.listen();
@@ -256,6 +262,7 @@ impl<F: Frontend> Llvm<F> {
             .restrict(own, wishes.data, batch)
             .map_err(|r| r.into_error(method()))?;
         added.drop_lists();
+        wishes.long = self.is_long(batch, &added.functions, method)?;
         // SAFETY: live functions of the module, which has no aliases now.
         let stays = wishes.stay || unsafe { labels::escape(&added.functions) };
         if stays && !batch.stays(i) {
@@ -270,6 +277,32 @@ impl<F: Frontend> Llvm<F> {
         census.settle(added, own, batch.methods[i].cell);
         batch.optimised &= wishes.optimised;
         Ok(Some(wishes))
+    }
+
+    /// Whether the method with these functions is longer than methods shall be, and is compiled none the less: for the first
+    /// tier. Elsewhere that is an error.
+    fn is_long(
+        &self,
+        batch: &Batch<'_, F::Key>,
+        functions: &[LLVMValueRef],
+        method: impl Fn() -> String,
+    ) -> Result<bool, Error> {
+        let Some((limit, what)) = batch.supplies.longest else {
+            return Ok(false);
+        };
+        // SAFETY: live functions of the batch's module.
+        let instructions = unsafe { length::of(functions) };
+        let long = instructions > limit;
+        if long && (what == TooLong::Refuse || batch.tier() > 0) {
+            return Err(Error::Declined {
+                method: method(),
+                reason: Reason::TooLong {
+                    instructions,
+                    limit,
+                },
+            });
+        }
+        Ok(long)
     }
 
     /// Emission of the whole batch, over again for as long as a method fails or is taken out.

@@ -72,6 +72,8 @@ pub(super) struct Wishes {
     pub(super) optimised: bool,
     /// Other methods may have its body in theirs.
     pub(super) inlinable: bool,
+    /// It is longer than methods shall be.
+    pub(super) long: bool,
 }
 
 /// What became of a unit.

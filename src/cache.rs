@@ -196,6 +196,24 @@ impl<K: Key> Cache<K> {
         }
     }
 
+    /// Compiles, on the calling thread, what is to be compiled next: one batch, of `most` methods at most and no
+    /// more than the [limit of a batch](Builder::batch_limit). Returns how many methods it took; 0 says that
+    /// nothing was queued, and then it does what idle workers do, for a caller that has time: sealing, and moving
+    /// survivors together. `while cache.compile_some(usize::MAX) > 0 {}` compiles all.
+    ///
+    /// For caches without [workers](Builder::workers), from any of the embedder's threads, several at once if it
+    /// likes (eight get a turn at a time; with workers, one, besides them). Takes as long as the compilation. The
+    /// thread may be pinned: then nothing that is retired meanwhile is freed until it is not. What runs here of a front
+    /// end's must not wait for a compilation, as on a worker. Inside of such, in a forked child, and when the process
+    /// exits it does nothing, and returns 0.
+    pub fn compile_some(&self, most: usize) -> usize {
+        let core = &self.life.core;
+        match core.check_fork() {
+            Ok(()) => core.compile_some(most),
+            Err(_) => 0,
+        }
+    }
+
     /// One step of reclamation, for caches without a reclaimer's thread (with one it does no
     /// harm). True while something waits to be freed: call it again, a little later. May take
     /// milliseconds; on a thread that is pinned it does nothing, and returns true. (In a forked child

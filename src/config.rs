@@ -282,6 +282,13 @@ impl<K: Key> Builder<K> {
     }
 
     /// Threads that compile, each with an open generation of its own. Default: 1.
+    ///
+    /// With none, what is [requested](crate::Handle::request), or waited for by a
+    /// [future](crate::Handle::compiled), is compiled where the embedder says:
+    /// [`Cache::compile_some`]. Who waits in [`get`](crate::Handle::get), or by a call from compiled code, compiles
+    /// himself, and what else is queued before it: on his own stack, which has to have room for LLVM
+    /// (some hundred KiB, for large functions more). What workers do when they have nothing to do is done by
+    /// [`Cache::compile_some`], and where memory is reclaimed.
     pub fn workers(mut self, workers: usize) -> Self {
         self.config.workers = workers;
         self
@@ -536,9 +543,6 @@ fn check(config: &Config) -> Result<(), Error> {
     };
     if !(config.low > 0.0 && config.low <= config.high && config.high <= 1.0) {
         return wrong("water_marks", "0 < low <= high <= 1 must hold");
-    }
-    if config.workers == 0 {
-        return wrong("workers", "at least one thread must compile");
     }
     if config.workers > MOST_WORKERS {
         return wrong("workers", "more than 1024 threads");

@@ -156,6 +156,16 @@ impl<K: Key> Queue<K> {
         Work::Batch(class, batch)
     }
 
+    /// Takes up to `limit` requests, if there are any now.
+    pub(crate) fn take(&self, limit: usize) -> Work<K> {
+        let mut inner = self.lock();
+        match inner.waiting.take(limit, 1) {
+            Some((class, batch)) => Work::Batch(class, batch),
+            None if inner.closed => Work::Closed,
+            None => Work::Idle,
+        }
+    }
+
     /// Requests that wait.
     pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
@@ -185,7 +195,8 @@ pub(crate) fn on_a_worker() -> bool {
     ON_A_WORKER.get()
 }
 
-/// Says that the calling thread serves a cache.
-pub(crate) fn set_on_a_worker() {
-    ON_A_WORKER.set(true);
+/// Says that the calling thread serves a cache, or that it does so no longer.
+pub(crate) fn set_on_a_worker(serves: bool) {
+    // Fails only on a thread that runs its last destructors, and serves nobody.
+    let _ = ON_A_WORKER.try_with(|on| on.set(serves));
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{JoinHandle, current};
 use std::time::Duration;
 
+use super::help::Seats;
 use super::ledger::{Bonds, Choice, Ledger, Limits, Locked, bookkeeping_per_method};
 use super::open::Slots;
 use super::overtime::Overtime;
@@ -36,6 +37,8 @@ pub(crate) struct Core<K: Key> {
     /// Generations that are open.
     pub(crate) open: Slots<K>,
     pub(crate) pool: Pool,
+    /// For threads of the embedder's that compile.
+    pub(crate) seats: Seats,
     pub(crate) backend: Arc<dyn ErasedBackend<K>>,
     pub(crate) space: Arc<CodeSpace>,
     /// This process is a child of the one that made the cache.
@@ -138,7 +141,8 @@ impl<K: Key> Core<K> {
             reclaim: Mutex::new(Reclaim::new(&domain)),
             bell: Bell::default(),
             open: Slots::new(config.workers, config.groups * config.tiers.len()),
-            pool: Pool::new(config.workers),
+            pool: Pool::new(config.workers.max(1)),
+            seats: Seats::new(config.workers),
             backend,
             space,
             forked: AtomicBool::new(false),
@@ -307,7 +311,7 @@ impl<K: Key> Life<K> {
             // Last of all: if this thread is the last to hold the cache, it takes it apart.
             let _serving = serving;
             let _core = core;
-            crate::compile::set_on_a_worker();
+            crate::compile::set_on_a_worker(true);
             run();
         });
         let thread = thread.map_err(|e| Error::map(MapStep::Thread, 0, e))?;

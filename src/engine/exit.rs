@@ -75,8 +75,14 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        THREADS.fetch_sub(1, Ordering::AcqRel);
+        one_less();
     }
+}
+
+/// In a forked child the thread may not have been counted.
+fn one_less() {
+    let less = |n: usize| n.checked_sub(1);
+    let _ = THREADS.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
 }
 
 /// In a forked child there are none of them; nor does it exit because its parent did.
@@ -144,7 +150,7 @@ extern "C" fn at_exit(status: c_int, _argument: *mut c_void) {
     static ANNOUNCED: AtomicBool = AtomicBool::new(false);
     static SINCE: OnceLock<Instant> = OnceLock::new();
     if on_a_worker() && !EXITS.replace(true) {
-        THREADS.fetch_sub(1, Ordering::AcqRel);
+        one_less();
     }
     // SAFETY: no preconditions.
     let me = unsafe { libc::gettid() };

@@ -25,6 +25,7 @@ mod core;
 mod evacuate;
 mod exit;
 mod fork;
+mod help;
 mod ledger;
 mod naming;
 mod open;

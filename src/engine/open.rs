@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::core::{Core, lock};
 use super::fork;
+use super::help::Seats;
 use crate::compile::Class;
 use crate::config::ContextRelease;
 use crate::error::Error;
@@ -21,7 +22,7 @@ pub(super) type Slot<K> = Mutex<Option<Open<K>>>;
 /// Where generations are open. Of the locks one of the first kind is taken first, then that of who
 /// stays, then one of survivors.
 pub(crate) struct Slots<K: Key> {
-    /// Each worker's own, by tiers and groups.
+    /// Each worker's own, by classes; then those of threads that compile for a while.
     of_workers: Vec<Box<[Slot<K>]>>,
     /// Of methods that stay. Anyone's.
     staying: Slot<K>,
@@ -35,7 +36,9 @@ impl<K: Key> Slots<K> {
     pub(super) fn new(workers: usize, most: usize) -> Self {
         let of_worker = |_| (0..most).map(|_| Mutex::default()).collect();
         Self {
-            of_workers: (0..workers).map(of_worker).collect(),
+            of_workers: (0..workers + Seats::count(workers))
+                .map(of_worker)
+                .collect(),
             staying: Mutex::default(),
             survivors: Mutex::default(),
             kept: Mutex::default(),
@@ -79,7 +82,7 @@ impl<K: Key> Core<K> {
     fn groups_open(&self) -> usize {
         let limits = self.ledger().limits;
         let most = (self.config.groups * self.config.tiers.len()) as u64;
-        let workers = self.config.workers as u64;
+        let workers = self.config.workers.max(1) as u64;
         let open = limits.code_budget.min(limits.budget) / 4 / (LEAST_CODE * workers);
         open.clamp(1, most) as usize
     }
@@ -126,6 +129,16 @@ impl<K: Key> Core<K> {
         }
         // Who has one of these now looks at it itself.
         for slot in self.open.common() {
+            if let Ok(mut slot) = slot.try_lock() {
+                self.seal_if_full(&mut slot);
+            }
+        }
+    }
+
+    /// Seals what is full, or old, of threads that compile for a while, and do not now.
+    pub(super) fn seal_free_seats(&self) {
+        let seats = self.open.of_workers[self.config.workers..].iter().flatten();
+        for slot in seats.chain(self.open.common()) {
             if let Ok(mut slot) = slot.try_lock() {
                 self.seal_if_full(&mut slot);
             }

@@ -195,6 +195,7 @@ impl<K: Key> Core<K> {
             reclaim.remains -= 1;
         }
         self.refill_pool();
+        self.rest_for_workers();
         trim(&mut lock(&self.reclaim), bytes, !waits);
         if let Some(outbox) = &self.outbox
             && self.config.reclaimer == config::Reclaimer::Manual

@@ -36,7 +36,7 @@ impl Deadline {
     }
 
     /// The time that is left; `None`: it is over.
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         let left = self.until.map_or(Duration::MAX, |until| {
             until.saturating_duration_since(Instant::now())
         });
@@ -67,6 +67,11 @@ impl<K: Key> Drop for Waiting<'_, K> {
 }
 
 impl<K: Key> Waiting<'_, K> {
+    fn has_time(&self) -> bool {
+        self.deadline
+            .is_none_or(|deadline| deadline.left().is_some())
+    }
+
     /// Waits until the method has code. What it returns may be out of date at once.
     pub(super) fn until_there(&self) -> Result<(), Error> {
         let Self { core, method, .. } = *self;
@@ -74,7 +79,16 @@ impl<K: Key> Waiting<'_, K> {
             return Err(Error::WouldDeadlock);
         }
         let mut progress = Progress::default();
+        let alone = core.config.workers == 0;
         while let Some(state) = core.look(method, &mut progress)? {
+            if alone && state.phase == Phase::Queued && self.has_time() {
+                drop(state);
+                if !core.compile_for_oneself(self.deadline) {
+                    // Somebody has just taken it, and is going to say so.
+                    std::thread::yield_now();
+                }
+                continue;
+            }
             match self.deadline {
                 None => drop(method.wait(state)),
                 Some(deadline) => match deadline.left() {

@@ -94,14 +94,14 @@ impl<K: Key> Core<K> {
 
     /// Brings the cache within its budgets. What the last batch would leave in its context was not
     /// known when room was made for it, and no other may come.
-    fn come_down(&self) {
+    pub(super) fn come_down(&self) {
         let beside = self.beside_generations();
         self.ledger().make_room(0, 0, beside);
         self.ring_if_dead();
     }
 
     /// Compiles requests together, and publishes what comes of each.
-    fn compile(&self, worker: usize, class: Class, methods: Vec<Arc<Method<K>>>) {
+    pub(super) fn compile(&self, worker: usize, class: Class, methods: Vec<Arc<Method<K>>>) {
         let begun: Vec<Begun<K>> = methods.into_iter().map(Begun::now).collect();
         for b in &begun {
             self.put(|| Told::Started(b.method.clone(), begun.len()));

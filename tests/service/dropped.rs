@@ -83,6 +83,49 @@ fn in_an_unemitted_batch() {
 }
 
 #[test]
+fn in_an_unemitted_batch_of_llvm() {
+    let gate = Arc::new(Gate::default());
+    let emissions = Arc::<AtomicUsize>::default();
+    let (of_worker, counted) = (gate.clone(), emissions.clone());
+    let cache = Cache::builder(Hooked(move |key: &Op| match key {
+        Op::Add(-1) => of_worker.wait(),
+        _ => {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    }))
+    .workers(0)
+    .build()
+    .unwrap();
+    for n in [-1, 1, 2, 3] {
+        method(&cache, &Op::Add(n)).request().unwrap();
+    }
+    std::thread::scope(|threads| {
+        let compiles = threads.spawn(|| cache.compile_some(usize::MAX));
+        wait_until("the first is emitted", || gate.came() == 1);
+        let waits = threads.spawn(|| {
+            let me = cache.participant("waits");
+            // SAFETY: the type is right.
+            unsafe {
+                method(&cache, &Op::Add(3))
+                    .get(&mut me.pin())
+                    .unwrap()
+                    .call(1)
+            }
+        });
+        wait_until("it is waited for", || cache.statistics().misses == 1);
+        std::thread::sleep(Duration::from_millis(50));
+        drop(cache.invalidate_if(|key| matches!(key, Op::Add(2 | 3))));
+        gate.open();
+        assert_eq!(waits.join().unwrap(), 4);
+        assert_eq!(compiles.join().unwrap(), 4);
+    });
+    // The one that is waited for was emitted after it was invalidated, and so once.
+    assert_eq!(emissions.load(Ordering::SeqCst), 2);
+    let s = cache.statistics();
+    assert_eq!((s.compiles, s.dropped, s.stale_compiles), (3, 1, 0));
+}
+
+#[test]
 fn what_is_waited_for_stays_queued() {
     let (plugged, builder) = Plugged::builder();
     let cache = builder.build().unwrap();

@@ -8,6 +8,7 @@ mod executor;
 mod futures;
 mod order;
 mod timeouts;
+mod workers;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

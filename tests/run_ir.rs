@@ -17,13 +17,15 @@ use std::process::{Command, Stdio};
 const LEVELS: [&str; 2] = ["-O0", "-O2"];
 
 /// How `run_ir` is told to run it, besides `--opt`.
-const WAYS: [&str; 6] = [
+const WAYS: [&str; 8] = [
     "",
     "--code-budget 256KiB --policy sieve",
     "--code-budget 64KiB",
     "--code-budget 16KiB",
     "--stress",
     "--stress --code-budget 16KiB --policy sieve",
+    "--tiers",
+    "--tiers --stress --code-budget 64KiB",
 ];
 
 fn source(program: &str) -> PathBuf {

@@ -44,7 +44,55 @@ pub fn whole() {
     compare(&pair, &["-jit-kind=mcjit"], TURNS, |run| run.whole);
 }
 
+/// To the first byte that the program prints, with tiers against O2 alone.
+pub fn tiers_first() {
+    let pair = Pair {
+        name: "run_tiers_first",
+        ours: "run_ir --tiers",
+        theirs: "run_ir --opt 2",
+        unit: "s of processor time to the first output",
+    };
+    tiers(&pair, "0", |run| run.first);
+}
+
+/// From the first output on, with tiers against O2 alone: how fast it is once it runs.
+pub fn tiers_steady() {
+    let pair = Pair {
+        name: "run_tiers_steady",
+        ours: "run_ir --tiers",
+        theirs: "run_ir --opt 2",
+        unit: "s of processor time after the first output",
+    };
+    tiers(&pair, TURNS, |run| Took {
+        processor: run.whole.processor - run.first.processor,
+        elapsed: run.whole.elapsed - run.first.elapsed,
+    });
+}
+
+fn tiers(pair: &Pair, turns: &str, figure: fn(&Run) -> Took) {
+    let run_ir = harness::run_ir();
+    let ours = (run_ir.as_path(), &["--tiers"][..], &["--"][..]);
+    let theirs = (run_ir.as_path(), &["--opt", "2"][..], &["--"][..]);
+    sides(pair, ours, theirs, turns, figure);
+}
+
 fn compare(pair: &Pair, kind: &[&str], turns: &str, figure: fn(&Run) -> Took) {
+    let run_ir = harness::run_ir();
+    let flags = [&["-O2"], kind].concat();
+    let ours = (run_ir.as_path(), &["--opt", "2"][..], &["--"][..]);
+    sides(
+        pair,
+        ours,
+        (Path::new(LLI), &flags[..], &[][..]),
+        turns,
+        figure,
+    );
+}
+
+/// A program, its flags, and what stands between the file and its arguments.
+type Side<'s> = (&'s Path, &'s [&'s str], &'s [&'s str]);
+
+fn sides(pair: &Pair, ours: Side<'_>, theirs: Side<'_>, turns: &str, figure: fn(&Run) -> Took) {
     if let Some(missing) = [CLANG, LLI].into_iter().find(|tool| !works(tool)) {
         eprintln!(
             "{}: left out, as there is no {missing}; `make deps` installs both",
@@ -56,7 +104,7 @@ fn compare(pair: &Pair, kind: &[&str], turns: &str, figure: fn(&Run) -> Took) {
     // The level that most programs are built at, and the default of `lli`.
     let Interpreter { bitcode, .. } = interpreter::build(CLANG, "-O2");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratios/work.lua");
-    let command = |program: &Path, flags: &[&str], separator: &[&str]| {
+    let command = |(program, flags, separator): Side<'_>| {
         let mut command = Command::new(program);
         command.args(flags).arg(&bitcode).args(separator);
         command.arg(turns).arg(&script);
@@ -64,8 +112,8 @@ fn compare(pair: &Pair, kind: &[&str], turns: &str, figure: fn(&Run) -> Took) {
     };
     let elapsed = RefCell::new([Vec::new(), Vec::new()]);
     pair.rounds(|| {
-        let ours = run(command(&harness::run_ir(), &["--opt", "2"], &["--"]));
-        let theirs = run(command(Path::new(LLI), &[&["-O2"], kind].concat(), &[]));
+        let ours = run(command(ours));
+        let theirs = run(command(theirs));
         assert!(ours.printed == theirs.printed, "the same output");
         let [ours, theirs] = [ours, theirs].map(|run| figure(&run));
         let mut elapsed = elapsed.borrow_mut();

@@ -43,7 +43,7 @@ mod strategy {
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 24] = [
+const RATIOS: [(&str, fn()); 26] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("baseline_rate", tiers::baseline),
@@ -66,6 +66,8 @@ const RATIOS: [(&str, fn()); 24] = [
     ("isolation_lone", isolation::lone),
     ("throw_host", throw::host),
     ("throw_jitted", throw::jitted),
+    ("run_tiers_first", lua::tiers_first),
+    ("run_tiers_steady", lua::tiers_steady),
     ("run_first", lua::first),
     ("run_whole", lua::whole),
 ];

@@ -11,6 +11,7 @@ Runs a C or C++ program in LLVM IR, each function compiled when first called.
 
   --code-budget SIZE   evict functions beyond so much code (64KiB, 1MiB, or bytes)
   --opt 0..3           level of LLVM's code generator, and of its passes over what is not optimised yet (default 1)
+  --tiers              quick code first, and the level for what is called often or has loops (default 2 then)
   --policy lru|sieve   which functions are evicted first (default lru)
   --load LIB           resolve names in this shared library too (libstdc++.so.6); repeatable
   --threads N          run N instances of the program at once, in one cache, and compare what they print
@@ -42,6 +43,8 @@ pub struct Options {
     pub code_budget: Option<u64>,
     /// 0 to 3.
     pub opt: u8,
+    /// Whether functions get quick code first.
+    pub tiers: bool,
     /// Which functions are evicted first.
     pub policy: PolicyName,
     /// Shared libraries whose names resolve besides libc's and libm's.
@@ -62,12 +65,13 @@ impl Options {
     /// Understands the words after the command's name; the error is a message, empty when help was asked for.
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
         let mut words = words.into_iter();
-        let mut file = None;
+        let (mut file, mut opt) = (None, None);
         let mut options = Options {
             file: PathBuf::new(),
             arguments: Vec::new(),
             code_budget: None,
             opt: 1,
+            tiers: false,
             policy: PolicyName::Lru,
             libraries: Vec::new(),
             threads: 1,
@@ -85,7 +89,8 @@ impl Options {
                     break;
                 }
                 "--code-budget" => options.code_budget = Some(size(text(&value()?)?)?),
-                "--opt" => options.opt = level(text(&value()?)?)?,
+                "--opt" => opt = Some(level(text(&value()?)?)?),
+                "--tiers" => options.tiers = true,
                 "--policy" => options.policy = policy(text(&value()?)?)?,
                 "--load" => options.libraries.push(value()?),
                 "--threads" => options.threads = threads(text(&value()?)?)?,
@@ -102,6 +107,7 @@ impl Options {
             }
         }
         options.file = file.ok_or("no file")?;
+        options.opt = opt.unwrap_or(if options.tiers { 2 } else { 1 });
         Ok(options)
     }
 }

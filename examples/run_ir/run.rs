@@ -8,7 +8,7 @@ use crate::refuse::Refusal;
 use crate::{crash, operators, process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
 use inkpot::{
-    BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, Isolation, OptLevel, Stress,
+    BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, Isolation, OptLevel, Stress, Tier,
 };
 use std::arch::global_asm;
 use std::convert::Infallible;
@@ -159,12 +159,12 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
             thread_locals::RUNTIME,
             thread_locals::address as extern "C" fn(u64) -> *mut u8 as *const (),
         )
-        .opt_level(match options.opt {
-            0 => OptLevel::O0,
-            1 => OptLevel::O1,
-            2 => OptLevel::O2,
-            _ => OptLevel::O3,
-        });
+        .opt_level(level(options));
+    if options.tiers {
+        // A program's `main`, or an interpreter's loop, is called once, and stays in the code that it began in.
+        let baseline = Tier::baseline().pass_loops_on(true);
+        builder = builder.tiers([baseline, Tier::new("optimised", level(options))]);
+    }
     builder = match options.policy {
         PolicyName::Lru => builder.policy(Lru::new()),
         PolicyName::Sieve => builder.policy(Sieve::new()),
@@ -180,6 +180,15 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
         builder = builder.isolation(Isolation::own_executable());
     }
     builder.build()
+}
+
+fn level(options: &Options) -> OptLevel {
+    match options.opt {
+        0 => OptLevel::O0,
+        1 => OptLevel::O1,
+        2 => OptLevel::O2,
+        _ => OptLevel::O3,
+    }
 }
 
 /// Compiles the instance's globals, for ever, and learns where they are.

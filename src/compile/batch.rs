@@ -297,13 +297,19 @@ impl<'b, K: Key> Batch<'b, K> {
         self.supplies.tiers - 1
     }
 
-    /// Method `i` is to be compiled for the last tier at once, and never again: false if it is to be left out here.
-    pub(crate) fn is_final(&mut self, i: usize) -> bool {
+    /// Method `i` is to be compiled for the last tier at once: false if it is to be left out here. `as_it_is`: what was
+    /// emitted for this tier is good for that one; then a method alone takes its batch along.
+    pub(crate) fn is_for_the_last(&mut self, i: usize, as_it_is: bool) -> bool {
         if self.is_promotable() {
-            self.otherwise[i] = Some(How {
+            let how = How {
                 tier: self.last_tier(),
                 ..self.how
-            });
+            };
+            if self.len() == 1 && as_it_is {
+                self.how = how;
+            } else {
+                self.otherwise[i] = Some(how);
+            }
         }
         self.otherwise[i].is_none()
     }

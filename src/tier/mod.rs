@@ -56,6 +56,7 @@ pub struct Tier {
     pub(crate) promote_after: Option<u32>,
     pub(crate) emits_again: bool,
     pub(crate) inlines: bool,
+    pub(crate) passes_loops_on: bool,
 }
 
 impl Tier {
@@ -70,6 +71,7 @@ impl Tier {
             promote_after: None,
             emits_again: false,
             inlines: false,
+            passes_loops_on: false,
         }
     }
 
@@ -133,6 +135,16 @@ impl Tier {
     /// the IR that was kept when it was emitted for the first tier.
     pub fn emit_again(mut self, again: bool) -> Self {
         self.emits_again = again;
+        self
+    }
+
+    /// Whether methods with loops (of their own or in their private functions) are not compiled for this tier, but for the
+    /// last at once. Default: no, they count their turns.
+    ///
+    /// For methods that may loop for minutes, as a program's `main` does or an interpreter: who is inside of a method
+    /// when that is promoted stays in its old code. (.NET came to tiers with this rule.)
+    pub fn pass_loops_on(mut self, pass_on: bool) -> Self {
+        self.passes_loops_on = pass_on;
         self
     }
 

@@ -14,21 +14,23 @@ const LEVELS: [&str; 3] = ["-O0", "-O1", "-O2"];
 /// How many combinations the short form runs.
 const FEW: usize = 2;
 
-/// `run_ir`'s settings: each level with each budget, calm and under stress.
+/// `run_ir`'s settings: each level with each budget, alone and as the last tier, calm and under stress.
 fn settings() -> Vec<String> {
     let mut all = Vec::new();
     for stress in ["", " --stress"] {
         for budget in ["", " --code-budget 256KiB", " --code-budget 16KiB"] {
             for opt in 0..4 {
-                all.push(format!("--opt {opt}{budget}{stress}"));
+                for tiers in ["", " --tiers"] {
+                    all.push(format!("--opt {opt}{budget}{stress}{tiers}"));
+                }
             }
         }
     }
     all
 }
 
-/// The settings of the short form for the program at `index`: calm ones and stress by turns, all levels and budgets
-/// in the course of eight programs.
+/// The settings of the short form for the program at `index`: calm ones and stress by turns, all of them
+/// in the course of 24 programs.
 fn few(index: usize) -> Vec<String> {
     let all = settings();
     let half = all.len() / 2;

@@ -32,9 +32,11 @@ fn all() -> Vec<Run> {
     for (budget, together) in BUDGETS {
         let scripts = scripts();
         for scripts in scripts.chunks(together.min(scripts.len())) {
-            runs.extend((0..4).map(|opt| Run {
+            let flags = (0..4).map(|opt| format!("--opt {opt}{budget}"));
+            let tiers = ["", " --stress"].map(|more| format!("--tiers{budget}{more}"));
+            runs.extend(flags.chain(tiers).map(|flags| Run {
                 scripts: scripts.to_vec(),
-                flags: format!("--opt {opt}{budget}"),
+                flags,
             }));
         }
     }
@@ -120,6 +122,7 @@ fn built_at_level_2() {
         &[
             (&["coroutines", "errors"], "--opt 3 --code-budget 256KiB"),
             (&["loops"], "--opt 0"),
+            (&["closures", "metatables"], "--tiers --code-budget 256KiB"),
         ],
     );
 }

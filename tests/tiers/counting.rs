@@ -1,5 +1,7 @@
 //! What counts, and what is counted.
 
+use inkpot::Tier;
+
 use super::support::Unary;
 use super::support::texts::text;
 use super::{CALLS, Seen, call, settle, wait_for_tier};
@@ -139,4 +141,27 @@ fn counting_disturbs_nothing() {
         let x = unsafe { entry.call(n, 1.5, 2.5, 0.875, 0.125) };
         assert_eq!(x, expected(n, 1.5, 2.5, 0.875, 0.125));
     }
+}
+
+/// Where loops are passed on, a method with one is good at once, by itself and among others; one without counts.
+#[test]
+fn loops_are_passed_on() {
+    let seen = Seen::new([ADD, LOOP]);
+    let tiers = [
+        Tier::baseline().promote_after(CALLS).pass_loops_on(true),
+        Tier::optimised(),
+    ];
+    let cache = seen.cache().tiers(tiers).build().unwrap();
+    let me = cache.participant("loops");
+    let (turns, add) = (text(&cache, "loop"), text::<Unary>(&cache, "add#2"));
+    assert_eq!(call(&turns, &me, 5, 1), 5);
+    assert_eq!(turns.tier(), Some(1));
+    // Alone it is not even emitted twice.
+    assert_eq!(seen.emitted().len(), 1);
+    cache.evict_all();
+    add.request().unwrap();
+    turns.request().unwrap();
+    assert_eq!(call(&turns, &me, 5, 1), 5);
+    assert_eq!(call(&add, &me, 5, 1), 7);
+    assert_eq!((turns.tier(), add.tier()), (Some(1), Some(0)));
 }

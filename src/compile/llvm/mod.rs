@@ -268,8 +268,12 @@ impl<F: Frontend> Llvm<F> {
         if stays && !batch.stays(i) {
             return Ok(None);
         }
-        // To promote it would be to reset its data.
-        if wishes.data && !batch.is_final(i) {
+        // To promote it would be to reset its data, or come too late.
+        // SAFETY: live functions of the module.
+        let loops = || unsafe { added.functions.iter().any(|&f| places::loops(f)) };
+        let last = wishes.data || (self.tier(batch).passes_loops_on && loops());
+        let as_it_is = self.tiers.last().is_none_or(|last| !last.emits_again);
+        if last && !batch.is_for_the_last(i, as_it_is) {
             return Ok(None);
         }
         own::address(own, &lower::address_name(&batch.methods[i]))
@@ -353,7 +357,16 @@ impl<F: Frontend> Llvm<F> {
             }
             lower::calls(&module, batch);
             batch.phases.emit += started.elapsed();
-            if let Some(object) = self.make(context, &module, machine, batch, imports)? {
+            // A method may have taken its batch along to another tier.
+            let level = self.tier(batch).generator;
+            let other = (machine.level() != level).then(|| self.machines.take(level));
+            let other = other.transpose()?;
+            let with = other.as_ref().unwrap_or(machine);
+            let object = self.make(context, &module, with, batch, imports);
+            other
+                .into_iter()
+                .for_each(|other| self.machines.give_back(other));
+            if let Some(object) = object? {
                 return Ok(object);
             }
         }

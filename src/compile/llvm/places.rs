@@ -269,6 +269,18 @@ unsafe fn never(context: LLVMContextRef, word: LLVMTypeRef) -> (u32, LLVMValueRe
     }
 }
 
+/// Whether a function has a loop.
+///
+/// # Safety
+/// `function` is live.
+pub(super) unsafe fn loops(function: LLVMValueRef) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        LLVMCountBasicBlocks(function) > 0
+            && !leading_back(LLVMGetEntryBasicBlock(function)).is_empty()
+    }
+}
+
 /// The blocks that an edge leads back from, each once.
 ///
 /// # Safety

@@ -1,5 +1,7 @@
 //! Jobs done by real helpers: further processes of this test's executable.
 
+mod lies;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::tier::Tier;
 static FIRST_OF_ALL: extern "C" fn() = first_of_all;
 
 extern "C" fn first_of_all() {
+    lies::lie_if_liar();
     super::run_if_helper();
 }
 

@@ -34,6 +34,18 @@ fn run(name: &'static str, methods: u64, bursts: usize) {
         quantile(&took, 0.5) * 1e3 / methods as f64
     };
     pair.in_turns(|| time(&mut there), || time(&mut here));
+    for (what, side) in [("helper", &there), ("process", &here)] {
+        let s = side.cache().statistics();
+        let times = [
+            s.compile_time.emit,
+            s.compile_time.optimise,
+            s.compile_time.generate,
+        ];
+        let [emit, optimise, generate] = times.map(|t| t.as_secs_f64() * 1e3 / s.compiles as f64);
+        eprintln!(
+            "{name}: by the {what}, a method: passes {optimise:.3} ms, code {generate:.3}, and all else of LLVM {emit:.3}"
+        );
+    }
 }
 
 pub fn batch() {

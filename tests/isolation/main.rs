@@ -102,3 +102,26 @@ fn methods_are_compiled_elsewhere() {
     });
     wait_until("no zombie is left", || zombies() == 0);
 }
+
+/// What a context takes is measured here, where only the IR is.
+#[test]
+fn contexts_are_charged_for_what_is_here() {
+    let contexts = [true, false].map(|isolated| {
+        let mut texts = Texts::new([]);
+        texts.insert("add", ADD);
+        let builder = Cache::builder(texts).name("charged");
+        let builder = match isolated {
+            true => builder.isolation(isolation()),
+            false => builder,
+        };
+        let cache = builder.build().unwrap();
+        for n in 0..10 {
+            let names: Vec<_> = (0..40).map(|i| format!("add#{}", 40 * n + i)).collect();
+            assert!(together(&cache, &names).iter().all(Result::is_ok));
+        }
+        cache.statistics().bytes.contexts
+    });
+    // Other tests here allocate at the same time, so it is the size that counts.
+    let [there, here] = contexts;
+    assert!(there < 4 * here && here < 4 * there, "{contexts:?}");
+}

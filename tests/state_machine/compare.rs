@@ -67,6 +67,7 @@ pub fn everything(system: &System, model: &Model) -> Result<(), String> {
         return Err("more are held than are fallow".to_owned());
     }
     same("compiles", now.compiles, model.compiles as usize)?;
+    same("promotions", now.promotions, model.promotions as usize)?;
     same("failures", now.failures, model.failures as usize)?;
     same("evictions", now.evictions, model.evictions as usize)?;
     same("bonds", now.bonds, model.bonds())?;

@@ -118,6 +118,9 @@ fn step(system: &mut System, model: &Model, transition: &Transition) {
     let cache = &system.cache;
     match *transition {
         Transition::Request(code) => method(cache, code).request().unwrap(),
+        Transition::Promote(code) => {
+            method(cache, code).promote().unwrap();
+        }
         Transition::Evict(code) => {
             cache.evict(&code);
         }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use inkpot::{Assumption, Cache, Keep, Lease, Reclaimer, Stress};
+use inkpot::{Assumption, Cache, Keep, Lease, OptLevel, Reclaimer, Stress, Tier};
 
 use crate::model::{GROUPS, LIMIT, PARTICIPANTS, relies_on};
 use crate::participant::{Command, Life, Reply};
@@ -48,6 +48,10 @@ impl System {
             .retry_after(Duration::ZERO, Duration::ZERO)
             .reclaimer(Reclaimer::Manual)
             .budget(u64::MAX)
+            .tiers([
+                Tier::new("first", OptLevel::O1),
+                Tier::new("second", OptLevel::O1),
+            ])
             .generation_methods(LIMIT)
             .generation_age(Duration::from_secs(3600))
             .evacuate(false)

@@ -44,6 +44,8 @@ pub enum Transition {
     CallLease(usize, usize),
     Unlease(usize),
     Request(Code),
+    /// A method comes to the next tier, if it has code of the first.
+    Promote(Code),
     Evict(Code),
     EvictAll,
     Invalidate(Code),
@@ -118,6 +120,7 @@ impl ReferenceStateMachine for Reference {
         let others = prop_oneof![
             2 => (0..MOST).prop_map(Unlease),
             6 => any_code().prop_map(Request),
+            6 => good().prop_map(Promote),
             8 => good().prop_map(Evict),
             3 => Just(EvictAll),
             5 => good().prop_map(Invalidate),
@@ -155,7 +158,7 @@ impl ReferenceStateMachine for Reference {
             CallLease(_, i) | Unlease(i) => i < model.leases.len(),
             Unkeep(i) => i < model.kept.len(),
             Keep(_) => model.kept.len() < MOST,
-            Compact => !model.no_room,
+            Compact | Promote(_) => !model.no_room,
             _ => true,
         }
     }
@@ -176,6 +179,7 @@ impl Model {
         match *transition {
             Request(code) if self.is_resident(code) => {}
             Request(code) => self.compile(code),
+            Promote(code) => self.promote(code),
             Evict(code) => {
                 let evicted = !self.is_kept(code) && self.drop_code(code);
                 self.evictions += u64::from(evicted);

@@ -14,6 +14,7 @@ pub use threads::{Participant, Pointer};
 
 /// Groups of methods, by their numbers.
 pub const GROUPS: usize = 2;
+pub const TIERS: usize = 2;
 /// Methods of a generation, at most.
 pub const LIMIT: usize = 6;
 pub const PARTICIPANTS: usize = 2;
@@ -88,6 +89,8 @@ pub struct Model {
     pub quarantine: bool,
     pub no_room: bool,
     pub resident: BTreeMap<Key, u64>,
+    /// Those of the second tier.
+    pub promoted: BTreeSet<Key>,
     /// Keeps, in order.
     pub kept: Vec<Code>,
     /// Leases, in order.
@@ -95,8 +98,8 @@ pub struct Model {
     pub fibres: Vec<Fibre>,
     /// Open and sealed ones.
     pub generations: BTreeMap<u64, Generation>,
-    /// Open for what is compiled, by groups.
-    pub open: [Option<u64>; GROUPS],
+    /// Open for what is compiled, by tiers and groups.
+    pub open: [Option<u64>; TIERS * GROUPS],
     /// Open for what moves: for those that are not kept, and those that are.
     pub open_for_survivors: [Option<u64>; 2],
     next_generation: u64,
@@ -106,6 +109,7 @@ pub struct Model {
     pub participants: [Participant; PARTICIPANTS],
     next_pin: u64,
     pub compiles: u64,
+    pub promotions: u64,
     pub failures: u64,
     pub evictions: u64,
     pub moves: u64,
@@ -194,6 +198,7 @@ impl Model {
         let Some(id) = self.resident.remove(&key(code)) else {
             return false;
         };
+        self.promoted.remove(&key(code));
         let generation = self.generations.get_mut(&id).expect("it has a live method");
         generation.live.remove(&key(code));
         self.bury_if_dead(id);
@@ -235,10 +240,10 @@ impl Model {
     }
 
     /// Where a method is compiled: a small budget has no room for several open generations.
-    fn group(&self, code: Code) -> usize {
+    fn group(&self, code: Code, tier: usize) -> usize {
         match self.no_room {
             true => 0,
-            false => code.n as usize % GROUPS,
+            false => tier * GROUPS + code.n as usize % GROUPS,
         }
     }
 
@@ -250,7 +255,7 @@ impl Model {
 
     /// Those of survivors, too.
     fn seal_all(&mut self) {
-        for group in 0..GROUPS {
+        for group in 0..TIERS * GROUPS {
             self.seal(group);
         }
         for kept in [0, 1] {
@@ -333,9 +338,22 @@ impl Model {
         id
     }
 
+    /// The worker compiles a method for the second tier, and its old code goes.
+    fn promote(&mut self, code: Code) {
+        if self.is_resident(code) && !self.promoted.contains(&key(code)) {
+            self.compile_for(code, 1);
+            self.promoted.insert(key(code));
+            self.promotions += 1;
+        }
+    }
+
     /// The worker compiles a method that is not resident.
     fn compile(&mut self, code: Code) {
-        let group = self.group(code);
+        self.compile_for(code, 0);
+    }
+
+    fn compile_for(&mut self, code: Code, tier: usize) {
+        let group = self.group(code, tier);
         let id = self.open(group);
         let no_room = self.no_room;
         let emitted = !matches!(code.how, How::Refuse | How::GiveUp | How::Panic);
@@ -357,8 +375,12 @@ impl Model {
         let full = no_room || code.how == How::Panic || generation.methods >= LIMIT;
         if GOOD.contains(&code) {
             generation.live.insert(key(code));
-            self.resident.insert(key(code), id);
             self.compiles += 1;
+            if let Some(left) = self.resident.insert(key(code), id) {
+                let left_by = self.generations.get_mut(&left).expect("it is live there");
+                left_by.live.remove(&key(code));
+                self.bury_if_dead(left);
+            }
         } else {
             self.failures += 1;
         }

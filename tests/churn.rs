@@ -510,3 +510,41 @@ fn the_slope_is_that_of_the_minima() {
         "too short to tell"
     );
 }
+
+/// An interpreter runs what has no code yet: nobody waits, all results are right, and everything comes to O2 in the end.
+#[test]
+fn it_warms_up() {
+    for tiers in ["on", "off"] {
+        let flags = format!("--warm-up --methods 84 --threads 2 --opt 2 --tiers {tiers}");
+        let warmth = outcome_of(&flags);
+        assert_eq!(number(&warmth, "wrong_results"), 0.0, "{warmth}");
+        assert!(number(&warmth, "interpreted") > 0.0, "{warmth}");
+        assert!(number(&warmth, "seconds_until_warm") > 0.0, "{warmth}");
+        let (compiles, promotions) = (number(&warmth, "compiles"), number(&warmth, "promotions"));
+        // Each thread calls each method some thousand times a second.
+        let expected = if tiers == "on" { compiles / 2.0 } else { 0.0 };
+        assert!(
+            promotions >= expected * 0.9 && promotions <= expected,
+            "{warmth}"
+        );
+    }
+}
+
+/// The whole workload, with types that change, over two tiers.
+#[test]
+fn tiers_under_changing_types() {
+    let outcome = outcome_of("--methods 3000 --threads 2 --code-budget 1MiB --tiers on");
+    assert_eq!(
+        number(&outcome, "wrong_results"),
+        0.0,
+        "{}",
+        brief(&outcome)
+    );
+    let stressed = outcome_of("--methods 1500 --threads 2 --tiers on --stress");
+    assert_eq!(
+        number(&stressed, "wrong_results"),
+        0.0,
+        "{}",
+        brief(&stressed)
+    );
+}

@@ -437,3 +437,32 @@ fn nothing_moves_for_ever() {
         assert!(cache.statistics().moves <= 200, "{budget}");
     }
 }
+
+/// Workers move survivors by themselves, when they have nothing else to do; unless they are told not to.
+#[test]
+fn by_themselves_or_not_at_all() {
+    for evacuate in [true, false] {
+        let cache = Cache::with_backend(Synthetic::default())
+            .evacuate(evacuate)
+            .generation_age(Duration::from_millis(10))
+            .generation_methods(64)
+            .build()
+            .unwrap();
+        let keys: Vec<Code> = (0..2048).map(any).collect();
+        ask_for_all(&cache, &keys);
+        for (i, key) in (0..).zip(&keys) {
+            if i % ONE_IN != 0 {
+                cache.evict(key);
+            }
+        }
+        let compiled = cache.statistics().compiles;
+        if evacuate {
+            wait_until("survivors are moved", || cache.statistics().moves >= 20);
+        } else {
+            // Many times as long as a worker rests.
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(cache.statistics().moves, 0);
+        }
+        assert_eq!(cache.statistics().compiles, compiled);
+    }
+}

@@ -300,8 +300,9 @@ impl<K: Key> Builder<K> {
         self
     }
 
-    /// How long a worker that finds more than one request waits for others to come along.
-    /// Default: 100 microseconds. A lone request never waits.
+    /// How long a worker that finds more than one request waits for others to come along, at most: it does so while
+    /// they come faster than one is compiled, and for a sixteenth of the time that it expects the batch to take. A
+    /// lone request never waits. Default: 100 microseconds.
     pub fn batch_window(mut self, window: Duration) -> Self {
         self.config.batch_window = window;
         self

@@ -250,10 +250,7 @@ fn refused_constructs_are_named() {
     for (i, (name, _, text)) in REFUSED.iter().enumerate() {
         all[i] = (name, text);
     }
-    let cache = Cache::builder(Texts::new(all))
-        .batch_window(Duration::from_millis(200))
-        .build()
-        .unwrap();
+    let cache = Cache::builder(Texts::new(all)).workers(0).build().unwrap();
     let me = cache.participant("test");
     let mut guard = me.pin();
     let good = text::<Unary>(&cache, "good");

@@ -3,11 +3,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use inkpot::{Cache, Error, OptLevel};
+use support::Unary;
 use support::texts::{Name, Texts, text};
-use support::{Unary, wait_until};
 
 const LEVELS: [OptLevel; 3] = [OptLevel::O0, OptLevel::O1, OptLevel::O3];
 
@@ -82,16 +80,14 @@ fn an_alias_is_what_it_stands_for() {
     check([("aliases", &*by_name)], "aliases", &[(100, 121), (0, 1)]);
     // Methods of one batch have aliases of the same names.
     let cache = Cache::builder(Texts::new([("one", &*itself), ("two", &*by_name)]))
-        .batch_window(Duration::from_millis(200))
+        .workers(0)
         .build()
         .unwrap();
     let names = ["one#1", "two#1", "one#2", "two#2"];
     for name in names {
         text::<Unary>(&cache, name).request().unwrap();
     }
-    wait_until("all are compiled", || {
-        cache.statistics().methods_resident == 4
-    });
+    assert_eq!(cache.compile_some(usize::MAX), 4);
     let me = cache.participant("test");
     for name in names {
         let mut guard = me.pin();

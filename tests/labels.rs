@@ -3,7 +3,6 @@
 mod support;
 
 use std::ptr;
-use std::time::Duration;
 
 use inkpot::{BoxError, Cache, Frontend, Guard, Key, Unit};
 use support::texts::{Name, Texts, text};
@@ -225,7 +224,7 @@ fn neighbours_of_one_batch_do_not_stay() {
         ),
     ];
     let cache = Cache::builder(Texts::new(texts))
-        .batch_window(Duration::from_millis(300))
+        .workers(0)
         .build()
         .unwrap();
     let me = cache.participant("test");
@@ -240,6 +239,7 @@ fn neighbours_of_one_batch_do_not_stay() {
     for name in requests {
         text::<Unary>(&cache, name).request().unwrap();
     }
+    assert_eq!(cache.compile_some(usize::MAX), requests.len());
     let mut guard = me.pin();
     for n in 1..4 {
         let add = text::<Unary>(&cache, &format!("add#{n}"));

@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use inkpot::OptLevel;
 use inkpot::inkwell::OptimizationLevel;
 use inkpot::inkwell::context::Context;
 use inkpot::inkwell::module::Linkage;
@@ -63,6 +64,7 @@ fn run(name: &'static str, size: Size, burst: u64) {
 /// LLVM as one would use it without a cache: emit, optimise, generate an object.
 pub struct Bare {
     machine: TargetMachine,
+    passes: &'static str,
     size: Size,
     methods: u64,
     next: u64,
@@ -70,8 +72,20 @@ pub struct Bare {
     text: u64,
 }
 
+// SAFETY: a target machine is used by one thread at a time, as whoever calls it has `Bare` alone.
+unsafe impl Send for Bare {}
+
 impl Bare {
     pub fn new(size: Size, methods: u64) -> Self {
+        Self::at(OptLevel::O1, size, methods)
+    }
+
+    /// At O1 or O2.
+    pub fn at(level: OptLevel, size: Size, methods: u64) -> Self {
+        let (level, passes) = match level {
+            OptLevel::O2 => (OptimizationLevel::Default, "default<O2>"),
+            _ => (OptimizationLevel::Less, "default<O1>"),
+        };
         Target::initialize_native(&InitializationConfig::default()).expect("a native target");
         let triple = TargetMachine::get_default_triple();
         let target = Target::from_triple(&triple).expect("a native target");
@@ -79,12 +93,13 @@ impl Bare {
             &triple,
             &TargetMachine::get_host_cpu_name().to_string(),
             &TargetMachine::get_host_cpu_features().to_string(),
-            OptimizationLevel::Less,
+            level,
             RelocMode::PIC,
             CodeModel::Small,
         );
         Self {
             machine: machine.expect("a native target"),
+            passes,
             size,
             methods,
             next: 0,
@@ -140,7 +155,7 @@ impl Bare {
         })
         .expect("it is emitted");
         module
-            .run_passes("default<O1>", &self.machine, PassBuilderOptions::create())
+            .run_passes(self.passes, &self.machine, PassBuilderOptions::create())
             .expect("it is optimised");
         let object = self
             .machine

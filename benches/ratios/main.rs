@@ -29,6 +29,7 @@ mod polls;
 mod quantum;
 mod relink;
 mod scan;
+mod service;
 #[path = "../../tests/support/synthetic.rs"]
 #[allow(dead_code)]
 mod synthetic;
@@ -43,13 +44,15 @@ mod strategy {
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 26] = [
+const RATIOS: [(&str, fn()); 28] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("baseline_rate", tiers::baseline),
     ("baseline_small_rate", tiers::baseline_small),
     ("warm_up", tiers::warm_up),
     ("steady_rate", tiers::steady),
+    ("lone_request", service::lone),
+    ("two_workers_rate", service::two_workers),
     ("overhead", overhead::run),
     ("call_resident", call::resident),
     ("canonical", call::canonical),

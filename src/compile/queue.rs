@@ -1,6 +1,7 @@
 //! Requests that wait for a compile worker.
 
 mod lists;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::lists::Class;
 use self::lists::Lists;
+use self::pace::Pace;
 use crate::method::{Key, Method};
 
 /// What a worker is to do next.
@@ -22,9 +24,6 @@ pub(crate) enum Work<K: Key> {
     Closed,
 }
 
-/// No batch waits longer for others to come along, whatever the setting says.
-const LONGEST_WINDOW: Duration = Duration::from_secs(1);
-
 /// What is waited for first, then what was asked for most; and with the first those of its class.
 ///
 /// Its lock is taken after a method's: a method whose phase is `Queued` is here, or on its way from
@@ -36,6 +35,7 @@ pub(crate) struct Queue<K: Key> {
 
 struct Inner<K: Key> {
     waiting: Lists<Arc<Method<K>>>,
+    pace: Pace,
     closed: bool,
     /// Requests that were dropped since nobody wanted them any more.
     dropped: u64,
@@ -45,6 +45,7 @@ impl<K: Key> Queue<K> {
     pub(crate) fn new() -> Self {
         let inner = Inner {
             waiting: Lists::new(),
+            pace: Pace::new(),
             closed: false,
             dropped: 0,
         };
@@ -64,6 +65,8 @@ impl<K: Key> Queue<K> {
         if inner.closed {
             return false;
         }
+        let first = inner.waiting.is_empty();
+        inner.pace.came(Instant::now(), first);
         // Who begins to wait from now on finds it here, and raises it.
         let waited_for = method.is_waited_for();
         inner
@@ -104,8 +107,8 @@ impl<K: Key> Queue<K> {
     }
 
     /// Waits for requests, and takes up to `limit`, or a part of them for each of the `workers`. A
-    /// worker that finds more than one waits up to `window` for others to come along; a lone request
-    /// goes at once.
+    /// worker that finds more than one waits up to `window` for others to come along, while that pays;
+    /// a lone request goes at once.
     pub(crate) fn next(
         &self,
         limit: usize,
@@ -127,20 +130,24 @@ impl<K: Key> Queue<K> {
                 return Work::Idle;
             }
         }
-        let deadline = Instant::now() + window.min(LONGEST_WINDOW);
-        while inner.waiting.len() > 1 && inner.waiting.len() < limit && !inner.closed {
-            let left = deadline.saturating_duration_since(Instant::now());
+        let began = Instant::now();
+        while inner.waiting.len() < limit && !inner.closed {
+            let before = inner.waiting.len();
+            let Some(patience) = inner.pace.patience(before, window) else {
+                break;
+            };
+            let left = patience.most.saturating_sub(began.elapsed());
             if left.is_zero() {
                 break;
             }
-            let before = inner.waiting.len();
-            let (again, _) = self
+            let (again, timeout) = self
                 .arrived
-                .wait_timeout(inner, left)
+                .wait_timeout(inner, patience.next.min(left))
                 .unwrap_or_else(PoisonError::into_inner);
             inner = again;
-            if inner.waiting.len() < before {
-                break; // another worker took some
+            // Another worker took some, or no more come.
+            if inner.waiting.len() < before || timeout.timed_out() {
+                break;
             }
         }
         let Some((class, batch)) = inner.waiting.take(limit, workers) else {
@@ -150,10 +157,16 @@ impl<K: Key> Queue<K> {
                 Work::Idle
             };
         };
+        inner.pace.taken(Instant::now());
         if !inner.waiting.is_empty() {
             self.arrived.notify_one();
         }
         Work::Batch(class, batch)
+    }
+
+    /// So many methods were compiled in this time.
+    pub(crate) fn note_time(&self, methods: usize, took: Duration) {
+        self.lock().pace.compiled(methods, took);
     }
 
     /// Takes up to `limit` requests, if there are any now.

@@ -111,9 +111,11 @@ impl<K: Key> Core<K> {
             staying: false,
             by_emitter: true,
         };
+        let started = Instant::now();
         let mut slot = lock(self.slot_for(worker, class));
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut slot, &begun, how)));
         drop(slot);
+        self.queue.note_time(begun.len(), started.elapsed());
         let mut wakers = Wakers::default();
         if let Err(panic) = attempt {
             // A policy of the embedder's, or a key, panicked: nobody must wait for ever.

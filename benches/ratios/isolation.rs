@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use inkpot::{Cache, Isolation};
 
-use crate::measure::{Pair, quantile};
+use crate::measure::{Pair, processor_seconds, quantile};
 use crate::methods::{self, Bursts, Name, Size};
 
 static EMITTING: AtomicU64 = AtomicU64::new(0);
@@ -29,11 +29,23 @@ fn run(name: &'static str, methods: u64, bursts: usize) {
         theirs: "in the process",
         unit: "ms a method",
     };
-    let time = |side: &mut Bursts| {
+    let (mut there_work, mut here_work) = (Vec::new(), Vec::new());
+    let time = |side: &mut Bursts, work: &mut Vec<f64>| {
+        let before = processor_seconds() + of_helpers();
         let took: Vec<f64> = (0..bursts).map(|_| side.run()).collect();
+        let worked = processor_seconds() + of_helpers() - before;
+        work.push(worked * 1e3 / (methods * bursts as u64) as f64);
         quantile(&took, 0.5) * 1e3 / methods as f64
     };
-    pair.in_turns(|| time(&mut there), || time(&mut here));
+    pair.in_turns(
+        || time(&mut there, &mut there_work),
+        || time(&mut here, &mut here_work),
+    );
+    let (there_work, here_work) = (quantile(&there_work, 0.5), quantile(&here_work, 0.5));
+    eprintln!(
+        "{name}: processor time {there_work:.3} and {here_work:.3} ms a method, {:.3}",
+        there_work / here_work
+    );
     for (what, side) in [("helper", &there), ("process", &here)] {
         let s = side.cache().statistics();
         let times = [
@@ -72,16 +84,32 @@ pub fn lone() {
     );
 }
 
-/// Of the helpers that this process has.
+/// The numbers of the helpers that this process has, whichever thread has started them.
+fn helpers() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let children = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
+    let all: Vec<String> = tasks.flatten().flat_map(children).collect();
+    let all = all.concat();
+    all.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Seconds of processor time that the helpers have had.
+fn of_helpers() -> f64 {
+    let nanoseconds = |pid: String| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+        status.split(' ').next()?.parse::<f64>().ok()
+    };
+    helpers().into_iter().filter_map(nanoseconds).sum::<f64>() / 1e9
+}
+
+/// Memory of each helper that no other process shares.
 fn private_megabytes() -> Vec<f64> {
-    let mine = format!("/proc/self/task/{}/children", std::process::id());
-    let children = std::fs::read_to_string(mine).unwrap_or_default();
-    let private = |pid: &str| {
+    let private = |pid: String| {
         let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let fields = rollup.lines().filter(|line| line.starts_with("Private_"));
         let kilobytes =
             fields.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
         Some(kilobytes.sum::<f64>() / 1024.0)
     };
-    children.split_whitespace().filter_map(private).collect()
+    helpers().into_iter().filter_map(private).collect()
 }

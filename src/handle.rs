@@ -184,7 +184,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     }
 
     /// Asks for the method to be compiled, and does not wait. Requests that come together are
-    /// compiled together, which is cheaper. What becomes of it shows at the next
+    /// compiled together, which is cheaper. It may be put off ([`admit_after`](crate::Builder::admit_after),
+    /// [`damping`](crate::Builder::damping)), to be asked again. What becomes of it shows at the next
     /// [`entry`](Handle::entry) or [`get`](Handle::get).
     ///
     /// # Errors

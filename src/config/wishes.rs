@@ -10,6 +10,7 @@ use crate::observe::Listener;
 pub(crate) struct Settings {
     pub(crate) fallback: Option<usize>,
     pub(crate) patience: Patience,
+    pub(crate) damping: Patience,
     pub(crate) admission: Admission,
     pub(crate) longest: Option<(u64, TooLong)>,
     pub(crate) compile_limit: Option<Duration>,
@@ -34,6 +35,10 @@ impl Default for Settings {
             patience: Patience {
                 first: Duration::from_millis(10),
                 most: Duration::from_secs(10),
+            },
+            damping: Patience {
+                first: Duration::from_millis(10),
+                most: Duration::from_secs(2),
             },
             admission: Admission {
                 asks: 1,
@@ -91,6 +96,25 @@ impl<K: Key> Builder<K> {
     /// a fallback, is always served. Default: 1, at once.
     pub fn admit_after(mut self, asks: u32, within: Duration) -> Self {
         self.config.wishes.admission = Admission { asks, within };
+        self
+    }
+
+    /// How long methods are put off that are evicted for want of memory, compiled again soon, and evicted again: the
+    /// second time for `first`, doubled with each time that follows, up to `most`. It begins at the eviction; meanwhile
+    /// nobody compiles them who does not wait, and calls go to the [fallback](Builder::fallback). Code that is there so
+    /// stays there, and is called: the cache compiles a part of what is asked for, rather than everything in turns. It is
+    /// halved when the method stays, or is not asked for, eight times as long. Default: 10 milliseconds, up to 2 seconds; zero
+    /// is not to put off. Who waits is always served.
+    ///
+    /// Soon is before eight times as many methods have been evicted as there are with code, and within a minute. Both numbers,
+    /// [how often](crate::Statistics::thrashes) that is and how many requests were
+    /// [put off](crate::Statistics::damped), say that the budget is too small. What is known of a method lasts as long as
+    /// something refers to its key.
+    pub fn damping(mut self, first: Duration, most: Duration) -> Self {
+        self.config.wishes.damping = Patience {
+            first,
+            most: most.max(first),
+        };
         self
     }
 

@@ -48,6 +48,7 @@ pub(crate) struct Core<K: Key> {
     pub(crate) released_contexts: Mutex<Vec<Context>>,
     /// Wishes that were not granted.
     pub(crate) not_admitted: AtomicU64,
+    pub(crate) damped: AtomicU64,
     pub(crate) overtime: Overtime<K>,
     /// Events for the listener, if there is one.
     pub(crate) outbox: Option<Arc<Outbox<K>>>,
@@ -111,6 +112,7 @@ impl<K: Key> Core<K> {
             victims: config.victims,
             work: config.evacuate.then_some(config.evacuation_work),
             patience: config.wishes.patience,
+            damping: config.wishes.damping,
         };
         let space = Arc::new(CodeSpace::new(&config.name, config.quarantine())?);
         let context = ResolveContext::new(ask::resolve_call::<K>);
@@ -149,6 +151,7 @@ impl<K: Key> Core<K> {
             look_ups: AtomicU32::new(0),
             released_contexts: Mutex::default(),
             not_admitted: AtomicU64::new(0),
+            damped: AtomicU64::new(0),
             overtime: Overtime::new(config.wishes.compile_limit),
             outbox,
             tickets: Mutex::default(),

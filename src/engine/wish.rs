@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::core::Core;
 use crate::error::Error;
@@ -17,7 +18,12 @@ impl<K: Key> Core<K> {
 
     /// Whether one more wish for a method, by somebody who does not wait, has it compiled.
     pub(super) fn grants(&self, state: &mut State) -> bool {
-        let granted = state.asks.admits(self.config.wishes.admission);
+        let settings = &self.config.wishes;
+        if state.thrash.puts_off(Instant::now(), settings.damping) {
+            self.damped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let granted = state.asks.admits(settings.admission);
         if !granted {
             self.not_admitted.fetch_add(1, Ordering::Relaxed);
         }

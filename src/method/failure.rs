@@ -23,7 +23,7 @@ enum Stands {
     ForGood,
 }
 
-/// How long a failure stands: the first, and at most. Nothing is remembered if the first is zero.
+/// How long something is put off: at first, and at most. Nothing is if the first is zero.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     pub(crate) first: Duration,
@@ -32,7 +32,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// After so many failures before.
-    fn after(self, times: u32) -> Duration {
+    pub(crate) fn after(self, times: u32) -> Duration {
         let longer = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
         self.first.saturating_mul(longer).min(self.most)
     }

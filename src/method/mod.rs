@@ -11,6 +11,7 @@ mod map;
 mod record;
 mod resolve;
 mod table;
+mod thrash;
 mod wakers;
 
 pub(crate) use asks::{Admission, Asks};
@@ -22,6 +23,7 @@ pub use fallback::{Fallback, FallbackArgument, FallbackResult, fallback_move, fa
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
 pub(crate) use table::Table;
+pub(crate) use thrash::Thrash;
 pub(crate) use wakers::Wakers;
 
 /// What can be a method's key: a front end's name for a piece of code.

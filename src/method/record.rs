@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::table::Table;
 use super::wakers::Wakers;
-use super::{Asks, CellWord, Failure, Key};
+use super::{Asks, CellWord, Failure, Key, Thrash};
 use crate::error::Error;
 use crate::evict::MethodId;
 use crate::invalidate::{Assumption, WeakAssumption};
@@ -60,6 +60,7 @@ pub(crate) struct State {
     pub(crate) failure: Option<Box<Failure>>,
     /// Wishes that were not granted yet.
     pub(crate) asks: Asks,
+    pub(crate) thrash: Thrash,
     pub(crate) resident: Option<Resident>,
     /// It could not be promoted, as it was in this version.
     pub(crate) tried: Option<u64>,

@@ -170,6 +170,10 @@ pub struct Statistics {
     /// Requests that were put off, because the method had not been asked for
     /// [often enough](crate::Builder::admit_after).
     pub not_admitted: u64,
+    /// Methods compiled so soon after they were evicted for want of memory that it is too short for them.
+    pub thrashes: u64,
+    /// Requests that were put off for that: see [`Builder::damping`](crate::Builder::damping).
+    pub damped: u64,
     /// Compilations that go on, and have taken longer than they [should](crate::Builder::compile_limit).
     pub overdue: Vec<Overdue>,
     /// Compilations that ever were found to.
@@ -332,6 +336,7 @@ impl Statistics {
         self.failures = counters.failures;
         self.stale_compiles = counters.stale;
         self.evictions = counters.evictions;
+        self.thrashes = counters.thrashes;
         self.probations = counters.probations;
         self.relinks = counters.relinks;
         self.moves = counters.moves;
@@ -370,6 +375,7 @@ impl Statistics {
         self.queued = core.queue.len() as u64;
         self.dropped = core.queue.dropped();
         self.not_admitted = core.not_admitted.load(Ordering::Relaxed);
+        self.damped = core.damped.load(Ordering::Relaxed);
         (self.overdue, self.overdue_compiles) =
             (core.overtime.overdue(false), core.overtime.told());
     }

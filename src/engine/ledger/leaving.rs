@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+use super::Ledger;
 use super::generations::{Info, Stage};
-use super::{Cause, Ledger};
 use crate::engine::open::LEAST_CODE;
 use crate::generation::Body;
 use crate::link::Recipe;
@@ -93,7 +93,7 @@ impl<K: Key> Ledger<K> {
             if cold_go && resident.is_listed() {
                 // A policy may panic here, which must not cost the body: its code is live.
                 let gone = catch_unwind(AssertUnwindSafe(|| {
-                    self.still_on_probation(&method) && self.drop_code(&method, Cause::Evicted)
+                    self.still_on_probation(&method) && self.squeeze_out(&method)
                 }));
                 match gone {
                     Ok(true) => continue,

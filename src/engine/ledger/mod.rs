@@ -60,6 +60,8 @@ pub(crate) struct Choice {
     pub(crate) work: Option<f64>,
     /// How long failures are remembered.
     pub(crate) patience: Patience,
+    /// How long wishes for methods are put off that come and go.
+    pub(crate) damping: Patience,
 }
 
 /// Settings that can change while the cache runs.
@@ -80,6 +82,7 @@ pub(crate) struct Counters {
     pub(crate) failures: u64,
     pub(crate) stale: u64,
     pub(crate) evictions: u64,
+    pub(crate) thrashes: u64,
     pub(crate) probations: u64,
     pub(crate) relinks: u64,
     /// Methods moved, and the generations that were left for it.
@@ -151,6 +154,8 @@ pub(crate) struct Ledger<K: Key> {
     pub(crate) outbox: Option<Arc<Outbox<K>>>,
     /// How long failures are remembered.
     pub(crate) patience: Patience,
+    /// How long wishes for methods are put off that come and go.
+    damping: Patience,
     failed: Failed<K>,
     /// What was let go of since the ledger was locked.
     gone: Gone<K>,
@@ -199,6 +204,7 @@ impl<K: Key> Ledger<K> {
             work: choice.work,
             outbox: None,
             patience: choice.patience,
+            damping: choice.damping,
             failed: Failed::default(),
             gone: Gone::default(),
             queue,
@@ -288,6 +294,7 @@ impl<K: Key> Ledger<K> {
                 }) => {
                     self.counters.compiles += 1;
                     self.forget_failure(&method, &mut state);
+                    self.note_compiled(&mut state);
                     let resident = Resident::new(entry, generation, tier, stays.is_some());
                     let left = state.resident.replace(resident);
                     if let Some(mut left) = left {

@@ -3,11 +3,14 @@
 //! What moving survivors together will give back (see [`super::homes`]) counts as had: eviction stops
 //! when that is enough, and the worker that makes room moves them next.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use super::leaving::LEAST_GAIN;
 use super::{Cause, Ledger, Slack};
 use crate::engine::open::LEAST_CODE;
 use crate::generation::Sizes;
-use crate::method::Key;
+use crate::method::{Key, Method, State};
 
 /// What eviction works towards. An open generation takes a slot of text and one of constants however
 /// few its methods are, so a budget of one slot is exceeded by any. To evict what is in it would
@@ -36,12 +39,33 @@ impl<K: Key> Ledger<K> {
         if self.is_above(self.limits.high, extra) {
             while self.is_above(self.limits.low, extra) {
                 match self.next_victim() {
-                    Some(method) => self.drop_code(&method, Cause::Evicted),
+                    Some(method) => self.squeeze_out(&method),
                     None => break,
                 };
             }
         }
         self.fill_probation(|ledger| ledger.is_above(ledger.limits.low, extra));
+    }
+
+    /// Evicts a method because memory is short. False when it had no code.
+    pub(super) fn squeeze_out(&mut self, method: &Arc<Method<K>>) -> bool {
+        let before = self.counters.evictions;
+        let evicted = self.drop_code(method, Cause::Evicted);
+        if evicted {
+            let mut state = method.lock();
+            state.thrash.evicted(before, Instant::now(), self.damping);
+        }
+        evicted
+    }
+
+    /// A method was compiled: perhaps so soon after it was evicted that memory is too short for it.
+    pub(super) fn note_compiled(&mut self, state: &mut State) {
+        let live = self.homes.len() as u64;
+        let evictions = self.counters.evictions;
+        let soon = state
+            .thrash
+            .compiled(evictions, live, Instant::now(), self.damping);
+        self.counters.thrashes += u64::from(soon);
     }
 
     /// What a hard limit is held against, besides what is charged elsewhere.

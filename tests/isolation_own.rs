@@ -33,7 +33,7 @@ const fn scene(name: &'static str, play: fn()) -> Scene {
     Scene { name, play, end }
 }
 
-const SCENES: [Scene; 12] = [
+const SCENES: [Scene; 14] = [
     scene("compiles", compiles),
     scene("deleted", deleted),
     scene("dropped while a helper compiles", dropped),
@@ -42,6 +42,8 @@ const SCENES: [Scene; 12] = [
     scene("children are waited for by somebody else", reaped),
     scene("no signal of a pipe", pipes),
     scene("a group's signal", group),
+    scene("nothing of the host's stays open", inherited),
+    scene("blocked signals, and another directory", elsewhere),
     scene("a forked child ends", forked),
     Scene {
         name: "exits while a helper compiles",
@@ -339,6 +341,47 @@ fn group() {
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(call(&cache, "add#1").unwrap(), 101);
     assert_eq!(helpers_of("group"), before);
+}
+
+/// What every program that the host executes would get, a helper has not.
+fn inherited() {
+    let mut ends = [0; 2];
+    // SAFETY: two descriptors are written, and are this function's.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    let cache = cache("inherited", 1);
+    let mut byte = 0u8;
+    // SAFETY: as above; the byte may be written.
+    let read = unsafe {
+        libc::close(ends[1]);
+        libc::alarm(20);
+        libc::read(ends[0], (&raw mut byte).cast(), 1)
+    };
+    assert_eq!(read, 0, "nobody can write any more");
+    assert_eq!(call(&cache, "add#1").unwrap(), 101);
+    assert_eq!(helpers_of("inherited").len(), 1);
+}
+
+/// A helper has its own idea of signals, and is in nobody's way.
+fn elsewhere() {
+    let folder = std::env::temp_dir().join(format!("inkpot-own-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    std::env::set_current_dir(&folder).expect("it is there");
+    // SAFETY: the set lives through the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
+    let cache = cache("away", 1);
+    let [helper] = helpers_of("away").try_into().expect("one");
+    let cwd = std::fs::read_link(format!("/proc/{helper}/cwd")).expect("it has one");
+    assert_eq!(cwd, Path::new("/"));
+    let status = std::fs::read_to_string(format!("/proc/{helper}/status")).expect("it lives");
+    assert!(status.contains("SigBlk:\t0000000000000000"), "{status}");
+    std::fs::remove_dir(&folder).expect("it is empty");
+    assert!(matches!(abort(&cache), HelperFailure::Died { .. }));
+    tell("away");
+    assert_eq!(call(&cache, "add#1").unwrap(), 101);
 }
 
 /// The child gives back all it has, and exits by `exit`: that ends no helper of the parent's.

@@ -2,17 +2,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::llvm::DebugInfo;
 use super::source::{Bitcode, Source};
-use crate::config::TooLong;
+use super::supplies::{How, Supplies};
+use super::symbols::{POLL_FLAG, POLL_SAFEPOINT, address_symbol, cell_symbol, symbol_of};
 use crate::error::Error;
 use crate::generation::Context;
-use crate::invalidate::{Assumed, Assumption, Bond, Relying};
-use crate::method::{Fallback, Key, Method, Table};
+use crate::invalidate::{Assumed, Assumption, Bond};
+use crate::method::{Fallback, Key, Method};
 
 /// Turns keys into object bytes. Implemented for LLVM by every [`Frontend`](crate::Frontend);
 /// implement it yourself for code that does not come from LLVM.
@@ -91,52 +90,6 @@ pub struct Poll {
     /// stack. As with any call, what lies below the stack pointer is lost. Addresses of code that is
     /// called afterwards, and of constants that are used, are in registers or on the stack.
     pub safepoint: String,
-}
-
-pub(crate) const POLL_FLAG: &str = "inkpot.poll.flag";
-pub(crate) const POLL_SAFEPOINT: &str = "inkpot.poll.safepoint";
-/// What code calls whose counter is full.
-pub(crate) const COUNTER_FULL: &str = "inkpot.counter.full";
-/// What code calls to count a way round a loop.
-pub(crate) const COUNTER_ROUND: &str = "inkpot.counter.round";
-
-/// How a batch is compiled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct How {
-    pub(crate) tier: u8,
-    /// Whether all methods of the batch are going to stay.
-    pub(crate) staying: bool,
-    /// Whether the tier's own emitter may generate the code.
-    pub(crate) by_emitter: bool,
-}
-
-/// What the cache gives those that compile.
-pub(crate) struct Supplies<'b, K: Key> {
-    pub(crate) table: &'b Arc<Table<K>>,
-    /// The cache, as assumptions list it.
-    pub(crate) relying: &'b Weak<dyn Relying>,
-    /// What bitcode takes that is kept.
-    pub(crate) kept: &'b Arc<AtomicU64>,
-    /// The IR of another method, with the assumption that it is still that method's.
-    pub(crate) library: &'b dyn Library<K>,
-    pub(crate) tiers: u8,
-    pub(crate) polls: bool,
-    pub(crate) debug_info: DebugInfo,
-    /// Whether each method may be moved without the others, and so should have sections of its own.
-    pub(crate) separable: bool,
-    /// Instructions that a method shall have at most, and what becomes of longer ones.
-    pub(crate) longest: Option<(u64, TooLong)>,
-}
-
-/// Knows the IR of methods that others may have in theirs.
-pub(crate) trait Library<K: Key> {
-    /// The method's IR, if others may have that in theirs. `rely_on` is called first, with what falls when the method is
-    /// invalidated.
-    fn inlinable(
-        &self,
-        method: &Arc<Method<K>>,
-        rely_on: &mut dyn FnMut(&Assumption),
-    ) -> Option<Source<K>>;
 }
 
 /// Methods that are compiled together, into one object.
@@ -441,58 +394,6 @@ pub(crate) struct Wanted {
 pub(crate) fn sort<K: Key>(methods: &mut Vec<Arc<Method<K>>>) {
     methods.sort_unstable_by_key(|method| method.cell);
     methods.dedup_by_key(|method| method.cell);
-}
-
-pub(crate) fn symbol_of<K: Key>(method: &Method<K>) -> String {
-    format!("inkpot.method.{}", method.cell)
-}
-
-fn cell_symbol<K: Key>(method: &Method<K>) -> String {
-    format!("inkpot.cell.{}", method.cell)
-}
-
-fn address_symbol<K: Key>(method: &Method<K>) -> String {
-    format!("inkpot.address.{}", method.cell)
-}
-
-/// What an undefined symbol of ours means.
-pub(crate) enum OwnSymbol<'s> {
-    /// The cell with this number.
-    Cell(u32),
-    /// The canonical entry of the cell with this number.
-    Address(u32),
-    /// The import of this name, in a module where the name itself means something else.
-    Import(&'s str),
-    /// The parts of a [`Poll`].
-    PollFlag,
-    PollSafepoint,
-    /// What code calls whose counter is full, and to count a way round a loop.
-    CounterFull,
-    CounterRound,
-}
-
-/// Understands `inkpot.cell.N` and `inkpot.address.N`, with any suffix after a dot,
-/// `inkpot.import.N.NAME`, and the symbols of a poll.
-pub(crate) fn parse_symbol(symbol: &str) -> Option<OwnSymbol<'_>> {
-    match symbol {
-        POLL_FLAG => return Some(OwnSymbol::PollFlag),
-        POLL_SAFEPOINT => return Some(OwnSymbol::PollSafepoint),
-        COUNTER_FULL => return Some(OwnSymbol::CounterFull),
-        COUNTER_ROUND => return Some(OwnSymbol::CounterRound),
-        _ => {}
-    }
-    let (what, rest) = symbol.strip_prefix("inkpot.")?.split_once('.')?;
-    let (number, suffix) = match rest.split_once('.') {
-        Some((number, suffix)) => (number, Some(suffix)),
-        None => (rest, None),
-    };
-    let number = number.parse().ok()?;
-    match what {
-        "cell" => Some(OwnSymbol::Cell(number)),
-        "address" => Some(OwnSymbol::Address(number)),
-        "import" => suffix.map(OwnSymbol::Import),
-        _ => None,
-    }
 }
 
 /// [`Backend`] with its context's type erased, so that a cache's type names only the key.

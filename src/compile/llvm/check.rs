@@ -11,7 +11,7 @@ use inkwell::values::FunctionValue;
 use super::census::Additions;
 use super::lower::{enum_attribute, is_method_address, list, name_bytes, name_of};
 use crate::compile::Batch;
-use crate::compile::batch::{OwnSymbol, parse_symbol};
+use crate::compile::symbols::{OwnSymbol, parse_symbol};
 use crate::error::Error;
 use crate::method::Key;
 

@@ -14,7 +14,7 @@ use super::job::Counting;
 use super::lower::{enum_attribute, name_bytes};
 use super::machine::OptLevel;
 use super::places::{self, Look, PRESERVE_ALL, Place, Places};
-use crate::compile::batch::{COUNTER_FULL, COUNTER_ROUND};
+use crate::compile::symbols::{COUNTER_FULL, COUNTER_ROUND};
 use crate::method::FULL;
 use crate::tier::{CALL, counts};
 

@@ -16,8 +16,8 @@ use super::context::LlvmContext;
 use super::count::owner;
 use super::kept;
 use super::lower::{self, calls_directly, name_bytes, name_of, rename, users_of};
-use crate::compile::batch::{OwnSymbol, parse_symbol};
 use crate::compile::source::Bitcode;
+use crate::compile::symbols::{OwnSymbol, parse_symbol};
 use crate::compile::{Batch, Source};
 use crate::method::Key;
 

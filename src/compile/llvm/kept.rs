@@ -20,8 +20,8 @@ use super::context::LlvmContext;
 use super::lower::{name_of, rename};
 use super::names;
 use crate::compile::Batch;
-use crate::compile::batch::{OwnSymbol, parse_symbol};
 use crate::compile::source::Bitcode;
+use crate::compile::symbols::{OwnSymbol, parse_symbol};
 use crate::method::Key;
 
 /// A module as bitcode.

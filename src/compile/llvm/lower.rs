@@ -14,7 +14,7 @@ use inkwell::llvm_sys::{LLVMLinkage, LLVMValue, LLVMVisibility};
 use inkwell::module::Module;
 
 use crate::compile::Batch;
-use crate::compile::batch::{OwnSymbol, parse_symbol};
+use crate::compile::symbols::{OwnSymbol, parse_symbol};
 use crate::method::{Key, Method};
 
 /// Attributes of functions that a call site may carry, and that callers rely on.

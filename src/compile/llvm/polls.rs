@@ -10,7 +10,7 @@ use inkwell::llvm_sys::{LLVMAtomicOrdering, LLVMIntPredicate, LLVMVisibility};
 use inkwell::module::Module;
 
 use super::places::{self, Look, PRESERVE_ALL, Place, Places};
-use crate::compile::batch::{POLL_FLAG, POLL_SAFEPOINT};
+use crate::compile::symbols::{POLL_FLAG, POLL_SAFEPOINT};
 
 /// Puts polls into all functions that the module defines.
 pub(super) fn add(module: &Module<'_>) {

@@ -14,7 +14,7 @@ use super::super::lower::list;
 use super::super::machine::{Machine, Machines, OptLevel};
 use super::super::places::PRESERVE_ALL;
 use super::add;
-use crate::compile::batch::POLL_SAFEPOINT;
+use crate::compile::symbols::POLL_SAFEPOINT;
 use crate::tier::Tier;
 
 const LEVELS: [OptLevel; 4] = [OptLevel::O0, OptLevel::O1, OptLevel::O2, OptLevel::O3];

@@ -12,6 +12,7 @@ mod call;
 mod callback;
 mod context;
 mod evacuation;
+mod fallback;
 #[path = "../../tests/run_ir/harness.rs"]
 #[allow(dead_code)] // tests use more of it
 mod harness;
@@ -44,7 +45,7 @@ mod strategy {
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 28] = [
+const RATIOS: [(&str, fn()); 31] = [
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("baseline_rate", tiers::baseline),
@@ -58,6 +59,9 @@ const RATIOS: [(&str, fn()); 28] = [
     ("canonical", call::canonical),
     ("quantum", quantum::run),
     ("callback", callback::run),
+    ("fallback", fallback::thunk),
+    ("fallback_entry", fallback::entry),
+    ("fallback_asking", fallback::asking),
     ("polls", polls::run),
     ("scan", scan::run),
     ("context_release", context::run),

@@ -67,7 +67,7 @@ impl<K: Key> Builder<K> {
     ///
     /// # Cost
     /// A call of a fallback's thunk is a load and a jump more than one of the fallback; a call from compiled code that
-    /// finds none some 100 ns more, as it asks each time. Each method takes 32 bytes, charged as bookkeeping.
+    /// finds none some 200 ns more, as it asks each time. Each method takes 32 bytes, charged as bookkeeping.
     pub fn fallback(mut self, entry: *const ()) -> Self {
         self.config.wishes.fallback = Some(entry as usize);
         self

@@ -1,7 +1,11 @@
 //! The settings of a cache, and the builder that makes one.
 
+mod backlog;
 mod isolation;
 mod wishes;
+
+pub use self::backlog::Backlog;
+pub(crate) use self::backlog::Settings as BacklogSettings;
 
 pub use self::wishes::TooLong;
 
@@ -129,6 +133,7 @@ pub(crate) struct Config {
     /// The helpers that compile, if this process does not.
     pub(crate) helpers: Option<Arc<Pool>>,
     pub(crate) wishes: wishes::Settings,
+    pub(crate) backlog: backlog::Settings,
 }
 
 /// What `Stress` takes if nothing else was asked for.
@@ -184,6 +189,7 @@ impl Default for Config {
             before_exit: None,
             helpers: None,
             wishes: wishes::Settings::default(),
+            backlog: backlog::Settings::default(),
         }
     }
 }
@@ -559,6 +565,9 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.tiers.is_empty() || config.tiers.len() > MOST_TIERS {
         return wrong("tiers", "a cache has one to eight");
+    }
+    if config.backlog.limit == 0 {
+        return wrong("backlog", "at least one request may wait");
     }
     if config.groups == 0 {
         return wrong("groups", "methods without a group are one");

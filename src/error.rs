@@ -132,6 +132,12 @@ pub enum Error {
         /// How long the wait was to be.
         patience: Duration,
     },
+    /// As many requests wait to be compiled as [may](crate::Builder::backlog).
+    #[error("{limit} requests wait to be compiled, and no more may")]
+    Backlog {
+        /// How many may wait.
+        limit: usize,
+    },
     /// A guard of another cache was given.
     #[error("the guard belongs to another cache")]
     WrongCache,

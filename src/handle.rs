@@ -189,8 +189,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// [`entry`](Handle::entry) or [`get`](Handle::get).
     ///
     /// # Errors
-    /// [`Error::Forked`], [`Error::ShuttingDown`]; and how the method failed before, while that is
-    /// [remembered](crate::Builder::retry_after) and it is not tried again.
+    /// [`Error::Forked`], [`Error::ShuttingDown`]; [`Error::Backlog`] if [too much](crate::Builder::backlog) waits; and
+    /// how the method failed before, while that is [remembered](crate::Builder::retry_after) and it is not tried again.
     pub fn request(&self) -> Result<(), Error> {
         self.life.core.request(&self.method)
     }

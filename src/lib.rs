@@ -105,7 +105,7 @@ pub use code::{Quarantine, install_fault_handler};
 pub use compile::{
     Backend, Batch, Callee, DebugInfo, Emitter, Frontend, OptLevel, Poll, Refused, Unit,
 };
-pub use config::{Builder, ContextRelease, Reclaimer, Stress, TooLong, Victims};
+pub use config::{Backlog, Builder, ContextRelease, Reclaimer, Stress, TooLong, Victims};
 pub use engine::last_failure;
 pub use error::{BoxError, Error, LinkError, MapStep, Reason};
 pub use future::{Compiled, Ready};

@@ -14,7 +14,7 @@ mod symbols;
 pub use batch::{Backend, Batch, Callee, Poll};
 pub(crate) use batch::{ErasedBackend, sort};
 pub use llvm::{DebugInfo, Emitter, Frontend, OptLevel, Refused, Unit};
-pub(crate) use queue::{Class, Queue, Work, on_a_worker, set_on_a_worker};
+pub(crate) use queue::{Class, Pushed, Queue, Work, on_a_worker, set_on_a_worker};
 pub(crate) use source::Source;
 pub(crate) use supplies::{How, Library, Supplies};
 pub(crate) use symbols::{OwnSymbol, parse_symbol, symbol_of};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::lists::Class;
 use self::lists::Lists;
 use self::pace::Pace;
+use crate::config::{Backlog, BacklogSettings};
 use crate::method::{Key, Method};
 
 /// What a worker is to do next.
@@ -31,6 +32,8 @@ pub(crate) enum Work<K: Key> {
 pub(crate) struct Queue<K: Key> {
     inner: Mutex<Inner<K>>,
     arrived: Condvar,
+    /// Some have gone.
+    room: Condvar,
 }
 
 struct Inner<K: Key> {
@@ -39,6 +42,22 @@ struct Inner<K: Key> {
     closed: bool,
     /// Requests that were dropped since nobody wanted them any more.
     dropped: u64,
+    /// Requests that were refused.
+    refused: u64,
+    /// Threads that wait for room.
+    in_want_of_room: usize,
+}
+
+/// What became of a request.
+pub(crate) enum Pushed<K: Key> {
+    In,
+    /// As that, and this one was taken out for it.
+    Instead(Class, Arc<Method<K>>),
+    /// It was the coldest itself.
+    Dropped,
+    Full,
+    /// The cache is shutting down.
+    Closed,
 }
 
 impl<K: Key> Queue<K> {
@@ -48,10 +67,13 @@ impl<K: Key> Queue<K> {
             pace: Pace::new(),
             closed: false,
             dropped: 0,
+            refused: 0,
+            in_want_of_room: 0,
         };
         Self {
             inner: Mutex::new(inner),
             arrived: Condvar::new(),
+            room: Condvar::new(),
         }
     }
 
@@ -59,11 +81,32 @@ impl<K: Key> Queue<K> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a request, first if somebody waits for it; false when the cache is shutting down.
-    pub(crate) fn push(&self, class: Class, method: Arc<Method<K>>) -> bool {
+    /// Queues a request, first if somebody waits for it; of one that is only wished for, up to a limit.
+    pub(crate) fn push(
+        &self,
+        class: Class,
+        method: Arc<Method<K>>,
+        limit: Option<BacklogSettings>,
+    ) -> Pushed<K> {
         let mut inner = self.lock();
         if inner.closed {
-            return false;
+            return Pushed::Closed;
+        }
+        let mut instead = None;
+        if let Some(BacklogSettings { limit, full }) = limit
+            && inner.waiting.len() >= limit
+            && !method.is_waited_for()
+        {
+            if full == Backlog::DropColdest {
+                instead = inner.waiting.take_coldest();
+                inner.dropped += 1;
+                if instead.is_none() {
+                    return Pushed::Dropped;
+                }
+            } else {
+                inner.refused += u64::from(full == Backlog::Refuse);
+                return Pushed::Full;
+            }
         }
         let first = inner.waiting.is_empty();
         inner.pace.came(Instant::now(), first);
@@ -74,7 +117,37 @@ impl<K: Key> Queue<K> {
             .push(method.id.get(), method, class, waited_for);
         drop(inner);
         self.arrived.notify_one();
-        true
+        instead.map_or(Pushed::In, |(class, method)| Pushed::Instead(class, method))
+    }
+
+    /// Waits until fewer than `limit` are here, or the cache is shutting down.
+    pub(crate) fn wait_for_room(&self, limit: usize) {
+        let mut inner = self.lock();
+        while inner.waiting.len() >= limit && !inner.closed {
+            inner.in_want_of_room += 1;
+            inner = self
+                .room
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
+            inner.in_want_of_room -= 1;
+        }
+    }
+
+    /// There may be room now.
+    fn tell_of_room(&self, inner: &Inner<K>) {
+        if inner.in_want_of_room > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    /// One was refused for want of room.
+    pub(crate) fn count_refused(&self) {
+        self.lock().refused += 1;
+    }
+
+    /// Requests that were refused for want of room, since the cache began.
+    pub(crate) fn refused(&self) -> u64 {
+        self.lock().refused
     }
 
     /// A queued method is asked for once more. (If a worker has it already that makes no difference.)
@@ -93,6 +166,7 @@ impl<K: Key> Queue<K> {
         let mut inner = self.lock();
         let gone = inner.waiting.remove(method.id.get());
         inner.dropped += u64::from(gone.is_some());
+        self.tell_of_room(&inner);
         gone
     }
 
@@ -158,6 +232,7 @@ impl<K: Key> Queue<K> {
             };
         };
         inner.pace.taken(Instant::now());
+        self.tell_of_room(&inner);
         if !inner.waiting.is_empty() {
             self.arrived.notify_one();
         }
@@ -172,7 +247,9 @@ impl<K: Key> Queue<K> {
     /// Takes up to `limit` requests, if there are any now.
     pub(crate) fn take(&self, limit: usize) -> Work<K> {
         let mut inner = self.lock();
-        match inner.waiting.take(limit, 1) {
+        let taken = inner.waiting.take(limit, 1);
+        self.tell_of_room(&inner);
+        match taken {
             Some((class, batch)) => Work::Batch(class, batch),
             None if inner.closed => Work::Closed,
             None => Work::Idle,
@@ -195,6 +272,7 @@ impl<K: Key> Queue<K> {
         let rest = inner.waiting.drain();
         drop(inner);
         self.arrived.notify_all();
+        self.room.notify_all();
         rest
     }
 }

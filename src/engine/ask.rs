@@ -9,10 +9,22 @@ use super::exit;
 use super::ledger::{Cause, relink};
 use super::tell::Told;
 use super::wait::Deadline;
-use crate::compile::Class;
+use crate::compile::{Class, Pushed, on_a_worker};
+use crate::config::{Backlog, BacklogSettings};
 use crate::error::Error;
 use crate::method::{FULL, Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
+
+/// Who has a method queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asker {
+    /// Somebody who waits for it, and is counted in it.
+    Waits,
+    /// Somebody who does not.
+    Wishes,
+    /// As that, and it was let in before.
+    Wished,
+}
 
 impl<K: Key> Core<K> {
     /// The method's entry, compiled if need be. The thread is pinned on return, and has been
@@ -44,9 +56,29 @@ impl<K: Key> Core<K> {
         }
     }
 
+    /// As [`Core::wish`]; if the queue is full, and the embedder said so, waits for room.
+    pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
+        let BacklogSettings { limit, full } = self.config.backlog;
+        loop {
+            let asked = self.wish(method);
+            if full != Backlog::Wait || !matches!(asked, Err(Error::Backlog { .. })) {
+                return asked;
+            }
+            if on_a_worker() {
+                self.queue.count_refused();
+                return asked;
+            }
+            if self.config.workers > 0 {
+                self.queue.wait_for_room(limit);
+            } else if !self.compile_for_oneself(None) {
+                std::thread::yield_now(); // somebody else has made room
+            }
+        }
+    }
+
     /// Queues the method for somebody who does not wait, unless it has code; one that is queued already
     /// becomes more urgent.
-    pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
+    pub(crate) fn wish(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
         self.check_fork()?;
         let mut state = method.lock();
         if state.resident.is_some() {
@@ -73,19 +105,19 @@ impl<K: Key> Core<K> {
         }
         drop(state);
         let due = |state: &State| state.resident.is_none().then_some(0);
-        self.enqueue(method, true, due).map(drop)
+        self.enqueue(method, Asker::Wishes, due).map(drop)
     }
 
-    /// Queues a method that is not on its way, if it is due still for a tier. False if it was not queued. `wished`:
-    /// it is to be compiled even if nobody waits.
+    /// Queues a method that is not on its way, if it is due still for a tier. False if it was not queued.
     pub(super) fn enqueue(
         &self,
         method: &Arc<Method<K>>,
-        wished: bool,
+        asker: Asker,
         due_for: impl FnOnce(&State) -> Option<u8>,
     ) -> Result<bool, Error> {
         // The embedder's, so before any lock is taken.
         let group = self.backend.group(&method.key) % self.config.groups as u64;
+        let wished = asker != Asker::Waits;
         let mut state = method.lock();
         let Some(tier) = due_for(&state) else {
             return Ok(false);
@@ -104,13 +136,48 @@ impl<K: Key> Core<K> {
             }
         }
         let class = Class { tier, group };
-        if !self.queue.push(class, method.clone()) {
-            return Err(Error::ShuttingDown);
-        }
+        let backlog = self.config.backlog;
+        let limit = (asker == Asker::Wishes).then_some(backlog);
+        let instead = match self.queue.push(class, method.clone(), limit) {
+            Pushed::In => None,
+            Pushed::Instead(class, other) => Some((class, other)),
+            Pushed::Dropped => return Ok(false),
+            Pushed::Full => {
+                let limit = backlog.limit;
+                return Err(Error::Backlog { limit });
+            }
+            Pushed::Closed => return Err(Error::ShuttingDown),
+        };
         state.phase = Phase::Queued;
         state.wished |= wished;
         self.put(|| Told::Queued(method.clone()));
+        drop(state);
+        if let Some((class, other)) = instead {
+            self.squeeze_out(class, &other);
+        }
         Ok(true)
+    }
+
+    /// A request came out of the queue because there was no room for it.
+    fn squeeze_out(&self, class: Class, method: &Arc<Method<K>>) {
+        let mut state = method.lock();
+        // Whoever began to wait meanwhile found it queued, and relies on that.
+        if method.is_waited_for()
+            && matches!(self.queue.push(class, method.clone(), None), Pushed::In)
+        {
+            return;
+        }
+        state.end_request();
+        (state.wished, state.again) = (false, false);
+        let wakers = std::mem::take(&mut state.wakers);
+        let has_code = state.resident.is_some();
+        self.put(|| Told::Dropped(method.clone()));
+        drop(state);
+        method.notify();
+        if has_code {
+            self.ledger().came_to_nothing(method);
+        }
+        wakers.wake();
     }
 
     /// The entry of code that is there, taken off probation.

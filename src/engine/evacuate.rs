@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ask::Asker;
 use super::core::{Core, lock};
 use super::fork;
 use super::ledger::{Leaver, Leaving, Mark, Move};
@@ -288,6 +289,6 @@ impl<K: Key> Core<K> {
             there.map(|resident| resident.tier)
         };
         // If the cache is shutting down it stays where it is.
-        let _ = self.enqueue(method, true, due);
+        let _ = self.enqueue(method, Asker::Wishes, due);
     }
 }

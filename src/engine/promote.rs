@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ask::Asker;
 use super::core::Core;
 use super::work::Begun;
 use crate::compile::{How, Library, Source, Supplies};
@@ -31,7 +32,7 @@ impl<K: Key> Core<K> {
     pub(crate) fn promote(&self, method: &Arc<Method<K>>) -> Result<bool, Error> {
         self.check_fork()?;
         let most = self.config.tiers.len();
-        self.enqueue(method, true, |state| {
+        self.enqueue(method, Asker::Wishes, |state| {
             let resident = state.resident.filter(|r| !r.stays)?;
             let next = resident.tier + 1;
             let can = usize::from(next) < most && state.tried != Some(state.version);

@@ -9,6 +9,7 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::ask::Asker;
 use super::core::Core;
 use super::tell::Told;
 use crate::compile::on_a_worker;
@@ -183,7 +184,7 @@ impl<K: Key> Core<K> {
                     progress.watched = Some(state.attempts);
                     drop(state);
                     self.check_fork()?;
-                    self.enqueue(method, false, due)?;
+                    self.enqueue(method, Asker::Waits, due)?;
                     state = method.lock();
                 }
                 (phase, None) => {
@@ -245,7 +246,7 @@ impl<K: Key> Core<K> {
         drop(ledger);
         for method in again {
             // If the cache is shutting down nobody is told: nobody waits.
-            let _ = self.enqueue(&method, true, due);
+            let _ = self.enqueue(&method, Asker::Wished, due);
         }
         wakers.wake();
     }

@@ -41,7 +41,7 @@ impl<K: Key> Core<K> {
             let failed = method.lock().failure.as_ref().is_some_and(|f| f.stands());
             if !failed {
                 // It is only a wish: where nothing is compiled any more the fallback goes on.
-                let _ = self.request(method);
+                let _ = self.wish(method);
             }
         }
         fallback.get()

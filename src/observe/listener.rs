@@ -105,7 +105,7 @@ pub enum Event<'e, K> {
         key: &'e K,
     },
     /// It was not compiled, because nobody wanted it any more: all who waited had given up, or it was invalidated
-    /// and nobody waited.
+    /// and nobody waited; or because the queue was full.
     #[non_exhaustive]
     Dropped {
         /// The method's key.

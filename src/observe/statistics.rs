@@ -103,8 +103,11 @@ pub struct Statistics {
     /// Requests that wait for a compile worker.
     pub queued: u64,
     /// Requests that were dropped before anything was compiled, because nobody wanted them any more: all
-    /// who waited had given up, or the method was invalidated and nobody waited.
+    /// who waited had given up, or the method was invalidated and nobody waited; or because the queue was
+    /// [full](crate::Backlog::DropColdest).
     pub dropped: u64,
+    /// Requests that were refused, because the queue was full.
+    pub refused: u64,
 
     /// Generations that take more batches.
     pub generations_open: u64,
@@ -374,6 +377,7 @@ impl Statistics {
         self.callbacks = core.table.callbacks() as u64;
         self.queued = core.queue.len() as u64;
         self.dropped = core.queue.dropped();
+        self.refused = core.queue.refused();
         self.not_admitted = core.not_admitted.load(Ordering::Relaxed);
         self.damped = core.damped.load(Ordering::Relaxed);
         (self.overdue, self.overdue_compiles) =

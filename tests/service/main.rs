@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
 mod dropped;
 mod executor;
 mod futures;

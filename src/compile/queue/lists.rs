@@ -145,6 +145,22 @@ impl<T> Lists<T> {
         item
     }
 
+    /// Takes out the oldest of those that nobody waits for, and that were asked for once.
+    pub(super) fn take_coldest(&mut self) -> Option<(Class, T)> {
+        let mut coldest: Option<(u64, u64)> = None;
+        for lists in &mut self.classes {
+            let list = &mut lists.levels[0];
+            if let Some(first) = front(list, &self.tickets, &mut self.numbers, |t| t.place)
+                && coldest.is_none_or(|known| first < known)
+            {
+                coldest = Some(first);
+            }
+        }
+        let (_, id) = coldest?;
+        let class = self.tickets.get(&id)?.class;
+        Some((class, self.remove(id)?))
+    }
+
     /// Takes all.
     pub(super) fn drain(&mut self) -> Vec<T> {
         let all = std::mem::replace(self, Self::new());

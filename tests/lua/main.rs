@@ -34,7 +34,8 @@ fn all() -> Vec<Run> {
         for scripts in scripts.chunks(together.min(scripts.len())) {
             let flags = (0..4).map(|opt| format!("--opt {opt}{budget}"));
             let tiers = ["", " --stress"].map(|more| format!("--tiers{budget}{more}"));
-            runs.extend(flags.chain(tiers).map(|flags| Run {
+            let isolated = std::iter::once(format!("--isolate{budget}"));
+            runs.extend(flags.chain(tiers).chain(isolated).map(|flags| Run {
                 scripts: scripts.to_vec(),
                 flags,
             }));
@@ -111,6 +112,7 @@ fn built_at_level_1() {
         &[
             (&[], "--opt 1"),
             (&["closures"], "--opt 0 --code-budget 256KiB"),
+            (&["strings"], "--isolate --opt 2"),
         ],
     );
 }

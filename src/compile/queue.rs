@@ -265,6 +265,11 @@ impl<K: Key> Queue<K> {
         self.lock().closed
     }
 
+    /// Bytes of the heap that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().waiting.bytes()
+    }
+
     /// Lets nothing in any more, and returns what was waiting.
     pub(crate) fn close(&self) -> Vec<Arc<Method<K>>> {
         let mut inner = self.lock();

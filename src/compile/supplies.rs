@@ -39,6 +39,9 @@ pub(crate) struct Supplies<'b, K: Key> {
 
 /// Knows the IR of methods that others may have in theirs.
 pub(crate) trait Library<K: Key> {
+    /// Bytes of the heap that requests take which wait: they come and go while others are compiled.
+    fn queued_bytes(&self) -> usize;
+
     /// The method's IR, if others may have that in theirs. `rely_on` is called first, with what falls when the method is
     /// invalidated.
     fn inlinable(

@@ -67,6 +67,10 @@ impl<K: Key> Core<K> {
 }
 
 impl<K: Key> Library<K> for Core<K> {
+    fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
     fn inlinable(
         &self,
         method: &Arc<Method<K>>,

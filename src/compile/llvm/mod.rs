@@ -415,12 +415,13 @@ impl<F: Frontend> Backend<F::Key> for Llvm<F> {
     ) -> Result<Vec<u8>, Error> {
         let machine = self.machines.take(self.tier(batch).generator)?;
         heap::fill_store();
-        let before = heap::in_use();
+        let before = heap::in_use() - batch.supplies.library.queued_bytes() as i64;
         let object = self.compile_module(context, &machine, batch);
         self.machines.give_back(machine);
         let (copy, work) = object.as_ref().map_or((0, 0), |o| (o.capacity(), o.len()));
         heap::fill_store();
-        let measured = heap::in_use() - before - heap::taken_by(copy) - taken_for(batch);
+        let queued = batch.supplies.library.queued_bytes() as i64;
+        let measured = heap::in_use() - queued - before - heap::taken_by(copy) - taken_for(batch);
         let grown = self
             .machines
             .gauge()

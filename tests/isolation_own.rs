@@ -399,6 +399,17 @@ fn forked() {
         });
         child.expect_code(0);
     }
+    // A cache of the child's own has helpers of its own.
+    let child = support::child::fork(true, || {
+        let own = self::cache("of the child", 1);
+        assert_eq!(call(&own, "add#3").unwrap(), 103);
+        assert!(matches!(abort(&own), HelperFailure::Died { .. }));
+        tell("of the child");
+        drop(own);
+        none_is_left("of the child");
+        0
+    });
+    child.expect_code(0);
     assert_eq!(call(&cache, "add#2").unwrap(), 102);
     assert_eq!(helpers_of("forked"), before);
     assert_eq!(cache.statistics().helpers_started, 1);

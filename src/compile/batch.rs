@@ -17,7 +17,8 @@ use crate::method::{Fallback, Key, Method};
 /// implement it yourself for code that does not come from LLVM.
 ///
 /// # The contract
-/// - `compile` is called on compile workers, from several at once if the cache has several, each
+/// - `compile` is called on compile workers (or threads that [compile](crate::Cache::compile_some) in their
+///   stead), from several at once if the cache has several, each
 ///   with a context of its own.
 /// - The object is a relocatable ELF file for this machine. Method *i* is the function symbol
 ///   [`Batch::symbol`] in a text section.

@@ -1,6 +1,6 @@
 //! The parts of a cache at work together.
 //!
-//! Data flows one way: a request ([`ask`]) is compiled in a batch ([`work`]), its object linked
+//! Data flows one way: a request ([`ask`], [`wait`]) is compiled in a batch ([`work`]; on an embedder's thread, [`help`]), its object linked
 //! into a region, its cell set ([`ledger`]); perhaps it is moved among other survivors ([`evacuate`]); later it is unlinked
 //! (eviction, invalidation, a fallen assumption), its generation retired, and recycled after a grace period
 //! ([`recycle`]).

@@ -61,7 +61,8 @@ use crate::tier::Tier;
 
 /// Emits methods as LLVM IR: what an embedder implements.
 ///
-/// All methods of the trait are called on compile workers (the prelude also on the reclaimer),
+/// All methods of the trait are called on compile workers, or on threads that compile in
+/// [their stead](crate::Cache::compile_some) (the prelude also on the reclaimer),
 /// from several threads at once if the cache has several workers, never twice at once for one
 /// key. They may panic: it costs the method its compilation and nothing else.
 pub trait Frontend: Send + Sync + 'static {

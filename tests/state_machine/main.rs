@@ -14,17 +14,19 @@ mod participant;
 mod support;
 mod system;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use inkpot::Error;
+use inkpot::{Error, Handle};
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 use model::{Model, PARTICIPANTS, Reference, Transition};
 use participant::{Command, Reply};
-use support::synthetic::{Code, How, method};
+use support::synthetic::{Code, How, Unary, method};
 use system::System;
 
 /// Steps of the reclaimer after which everything that can be freed is.
@@ -117,7 +119,7 @@ fn go_home(mut system: System, mut model: Model) -> (System, Model) {
 fn step(system: &mut System, model: &Model, transition: &Transition) {
     let cache = &system.cache;
     match *transition {
-        Transition::Request(code) => method(cache, code).request().unwrap(),
+        Transition::Request(code) => request(&method(cache, code)),
         Transition::Promote(code) => {
             method(cache, code).promote().unwrap();
         }
@@ -146,6 +148,25 @@ fn step(system: &mut System, model: &Model, transition: &Transition) {
         Transition::SetBudget { room: true } => cache.set_budget(u64::MAX),
         Transition::SetBudget { room: false } => cache.seal(),
         _ => act(system, model, transition),
+    }
+}
+
+/// One that is wished for stays so when somebody who waited besides gives up, and is there when who waits without a
+/// thread is told so. (Of what fails each who asks may begin a try of its own.)
+fn request(handle: &Handle<Code, Unary>) {
+    let code = *handle.key();
+    let fails = [How::Refuse, How::GiveUp, How::Panic, How::Unresolved].contains(&code.how);
+    let mut waits = (!fails).then(|| handle.compiled());
+    handle.request().unwrap();
+    while let Some(future) = &mut waits
+        && code.n.is_multiple_of(2)
+    {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(ready) = Pin::new(future).poll(&mut context) {
+            assert!(ready.is_ok(), "{ready:?}");
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use inkpot::{Cache, Error, Guard, Lease, Participant};
 
@@ -310,7 +311,12 @@ fn resume(mut fibre: Fibre, me: &Participant) -> Reply {
 }
 
 fn get(cache: &Cache<Code>, code: Code, guard: &mut Guard<'_>) -> Reply {
-    match method(cache, code).get(guard) {
+    let handle = method(cache, code);
+    let entry = match code.n.is_multiple_of(2) {
+        true => handle.get(guard),
+        false => handle.get_timeout(guard, Duration::from_secs(60)),
+    };
+    match entry {
         // SAFETY: the type is right.
         Ok(entry) => Reply::Returned(unsafe { entry.call(X) }),
         Err(error) => Reply::Failed(error),

@@ -62,7 +62,7 @@
 //! | `isolate` | compiling in helper processes |
 //! | `generation` | contexts, and the regions that hold a generation's code |
 //! | `invalidate` | what code relies on, and how it falls |
-//! | `method` | keys, cells, thunks, entries |
+//! | `method` | keys, cells, thunks, entries, fallbacks |
 //! | `link` | from object bytes and a place to linked code |
 //! | `reclaim` | participants, guards, grace periods |
 //! | `code` | executable memory |

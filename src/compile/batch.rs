@@ -118,6 +118,8 @@ pub struct Batch<'b, K: Key> {
     pub(crate) optimised: bool,
     /// Methods that nobody had mentioned before the batch did.
     pub(crate) made: usize,
+    /// Pieces of heap that kept IR takes, which is charged as such.
+    pub(crate) kept_pieces: Vec<usize>,
     /// What the context grew by; below zero if it shrank, or was charged too much before.
     pub(crate) context_bytes: i64,
     pub(crate) phases: Phases,
@@ -154,6 +156,7 @@ impl<'b, K: Key> Batch<'b, K> {
             addressed: Vec::new(),
             assumed: vec![Vec::new(); methods.len()],
             made: 0,
+            kept_pieces: Vec::new(),
             context_bytes: 0,
             phases: Phases::default(),
         }
@@ -329,6 +332,7 @@ impl<'b, K: Key> Batch<'b, K> {
         self.sort_callees();
         let callees = self.callees.clone();
         let bitcode = Arc::new(Bitcode::new(bitcode, callees, self.supplies.kept));
+        self.kept_pieces.extend(bitcode.pieces());
         for (i, wanted) in wanted.iter().enumerate() {
             if let Some(wanted) = wanted.filter(|_| !self.has_failed(i)) {
                 crate::invalidate::settle(&mut self.assumed[i]);

@@ -26,9 +26,14 @@ impl<K: Key> Bitcode<K> {
         new
     }
 
-    fn size(&self) -> u64 {
+    /// The pieces of memory that it takes.
+    pub(crate) fn pieces(&self) -> [usize; 3] {
         let callees = self.callees.capacity() * size_of::<Arc<Method<K>>>();
-        (size_of::<Self>() + self.bytes.len() + callees) as u64
+        [size_of::<Self>(), self.bytes.len(), callees]
+    }
+
+    fn size(&self) -> u64 {
+        self.pieces().iter().sum::<usize>() as u64
     }
 }
 

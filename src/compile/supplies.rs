@@ -13,6 +13,8 @@ use crate::method::{Key, Method, Table};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct How {
     pub(crate) tier: u8,
+    /// Whether it was asked for by a promotion.
+    pub(crate) promotes: bool,
     /// Whether all methods of the batch are going to stay.
     pub(crate) staying: bool,
     /// Whether the tier's own emitter may generate the code.

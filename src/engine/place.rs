@@ -53,7 +53,7 @@ impl<K: Key> Core<K> {
             Err(error) => {
                 let outcomes = begun.iter().zip(failed).map(|(b, f)| {
                     b.outcome(
-                        how.tier,
+                        how,
                         Err(f.unwrap_or_else(|| rename(error.clone(), b.name()))),
                     )
                 });
@@ -93,7 +93,7 @@ impl<K: Key> Core<K> {
                     let known = batch.sources[i].take().filter(still_wanted);
                     published.source = batch.kept[i].take().or(known);
                 }
-                let mut outcome = b.outcome(how.tier, result);
+                let mut outcome = b.outcome(how, result);
                 outcome.bonds = std::mem::take(&mut batch.assumed[i]);
                 outcome
             })

@@ -60,7 +60,7 @@ struct Wake<K: Key> {
 
 /// What a generation leaves behind when its memory is gone: what its code called, and what it is
 /// charged for until these are gone too.
-type Remains<K> = (Vec<Arc<Method<K>>>, Charge);
+type Remains<K> = ((Vec<Arc<Method<K>>>, Vec<Arc<Inner>>), Charge);
 
 /// The reclaimer's own state. Whoever holds its lock is the reclaimer.
 pub(crate) struct Reclaim<K: Key> {
@@ -187,8 +187,8 @@ impl<K: Key> Core<K> {
         self.tell_of_stall(stalled);
         self.look_for_overtime();
         let bytes = self.dispose(contexts);
-        for (callees, charge) in remains {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(callees)));
+        for (kept, charge) in remains {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
             // Both at once: who looks at both sees it in one of them.
             let mut reclaim = lock(&self.reclaim);
             self.ledger().recycled(&charge);
@@ -279,7 +279,13 @@ impl<K: Key> Core<K> {
             bytes: corpse.charge.total(),
             waited,
         });
-        Some((corpse.body.callees, corpse.charge))
+        // Assumptions may be the last to keep a method, too.
+        let Body {
+            callees,
+            assumptions,
+            ..
+        } = corpse.body;
+        Some(((callees, assumptions), corpse.charge))
     }
 
     fn refill_pool(&self) {

@@ -52,11 +52,11 @@ impl<K: Key> Begun<K> {
         self.method.describe()
     }
 
-    pub(super) fn outcome(&self, tier: u8, result: Result<Published<K>, Error>) -> Outcome<K> {
+    pub(super) fn outcome(&self, how: How, result: Result<Published<K>, Error>) -> Outcome<K> {
         Outcome {
             method: self.method.clone(),
             version: self.version,
-            tier,
+            how,
             bonds: Vec::new(),
             result,
         }
@@ -108,6 +108,7 @@ impl<K: Key> Core<K> {
         }
         let how = How {
             tier: class.tier,
+            promotes: class.tier > 0,
             staying: false,
             by_emitter: true,
         };
@@ -176,7 +177,7 @@ impl<K: Key> Core<K> {
     pub(super) fn attempt(&self, slot: &mut Option<Open<K>>, begun: &[Begun<K>], how: How) {
         let fail_all = |error: Error| {
             let named = |b: &Begun<K>| rename(error.clone(), b.name());
-            let failed = |b: &Begun<K>| b.outcome(how.tier, Err(named(b)));
+            let failed = |b: &Begun<K>| b.outcome(how, Err(named(b)));
             let failed = begun.iter().map(failed).collect();
             self.publish_failures(failed);
         };
@@ -214,12 +215,12 @@ impl<K: Key> Core<K> {
                 let (mut failed, mut rest) = (Vec::new(), Vec::new());
                 for (b, guilty) in begun.into_iter().zip(std::mem::take(&mut batch.failed)) {
                     match guilty {
-                        Some(guilty) => failed.push(b.outcome(how.tier, Err(guilty))),
+                        Some(guilty) => failed.push(b.outcome(how, Err(guilty))),
                         None => rest.push(b),
                     }
                 }
                 if let ([b], true) = (&rest[..], failed.is_empty()) {
-                    failed.push(b.outcome(how.tier, Err(rename(error, b.name()))));
+                    failed.push(b.outcome(how, Err(rename(error, b.name()))));
                     rest.clear();
                 }
                 self.publish_failures(failed);

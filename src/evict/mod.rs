@@ -90,7 +90,7 @@ impl Cost {
 /// # What the cache guarantees
 ///
 /// - Every call is made under one lock of the cache: no two at the same time, though from
-///   different threads one after the other.
+///   different threads one after the other. So a policy must not call the cache, nor methods.
 /// - No call is made on the path of a method call; a method that is resident is called without the
 ///   policy's knowledge. Calls come from the threads that compile, reclaim, invalidate or change a
 ///   budget.

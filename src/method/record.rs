@@ -62,7 +62,7 @@ pub(crate) struct State {
     pub(crate) asks: Asks,
     pub(crate) thrash: Thrash,
     pub(crate) resident: Option<Resident>,
-    /// It could not be promoted, as it was in this version.
+    /// It could not be promoted, as it was in this version, and since it last had code of the first tier.
     pub(crate) tried: Option<u64>,
 }
 

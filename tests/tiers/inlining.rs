@@ -186,3 +186,143 @@ fn recursion() {
     let after: Vec<i64> = (0..20).map(|x| call(&handles[0], &me, x, 1)).collect();
     assert_eq!(before, after);
 }
+
+/// A body that gets another caller late: who has it in his own relies on what it has in its own, too.
+#[test]
+fn who_comes_late_relies_on_all_of_it() {
+    let k = (
+        "k",
+        "; inlinable\n define i64 @self(i64 %x) { %r = add i64 %x, 1 ret i64 %r }",
+    );
+    let of = |callee: &str| {
+        format!(
+            "; inlinable\n declare i64 @{callee}(i64)
+             define i64 @self(i64 %x) {{ %r = call i64 @{callee}(i64 %x) ret i64 %r }}"
+        )
+    };
+    let m = of("k");
+    let n = of("m");
+    let p1 = "declare i64 @k(i64)
+        declare i64 @m(i64)
+        define i64 @self(i64 %x) {
+            %r = call i64 @k(i64 %x)
+            %s = call i64 @m(i64 %r)
+            ret i64 %s }";
+    let p2 = "declare i64 @n(i64)
+        define i64 @self(i64 %x) { %r = call i64 @n(i64 %x) ret i64 %r }";
+    // All are in the batch that is promoted: what declares first is first.
+    for order in [["p1", "p2"], ["p2", "p1"]] {
+        let seen = Seen::new([k, ("m", &m), ("n", &n), ("p1", p1), ("p2", p2)]);
+        let cache = seen.cache().tiers(by_hand()).workers(0).build().unwrap();
+        let me = cache.participant("late");
+        let handles = order.map(|name| text::<Unary>(&cache, name));
+        for handle in &handles {
+            call(handle, &me, 1, 1);
+        }
+        for name in ["n", "m", "k"] {
+            call(&text(&cache, name), &me, 1, 1);
+        }
+        for handle in &handles {
+            handle.promote().unwrap();
+        }
+        while cache.compile_some(usize::MAX) > 0 {}
+        for handle in &handles {
+            assert_eq!(handle.tier(), Some(1));
+        }
+        drop(cache.invalidate(&"k".to_owned()));
+        for handle in &handles {
+            assert!(!cache.is_resident(handle.key()), "{:?}", handle.key());
+        }
+    }
+}
+
+/// State is not copied, and nothing that must stay is taken along into what need not; nor are private functions.
+#[test]
+fn what_has_more_than_its_body_is_called() {
+    let counter = "; inlinable ; allow data
+        @n = internal global i64 0
+        define i64 @self(i64 %x) {
+            %n = load i64, ptr @n
+            %m = add i64 %n, %x
+            store i64 %m, ptr @n
+            ret i64 %m }";
+    let stays = "; inlinable ; stay
+        define i64 @self(i64 %x) { %r = mul i64 %x, 3 ret i64 %r }";
+    let parts = "; inlinable
+        define internal i64 @part(i64 %x) noinline { %r = add i64 %x, 7 ret i64 %r }
+        define i64 @self(i64 %x) { %r = call i64 @part(i64 %x) ret i64 %r }";
+    let user = |callee: &str| {
+        format!(
+            "declare i64 @{callee}(i64)
+             define i64 @self(i64 %x) {{ %r = call i64 @{callee}(i64 %x) ret i64 %r }}"
+        )
+    };
+    let users = ["counter", "stays", "parts"].map(user);
+    let seen = Seen::new([
+        ("counter", counter),
+        ("stays", stays),
+        ("parts", parts),
+        ("user-counter", &users[0]),
+        ("user-stays", &users[1]),
+        ("user-parts", &users[2]),
+    ]);
+    let cache = seen.cache().tiers(by_hand()).build().unwrap();
+    let me = cache.participant("calls");
+    let counter = text::<Unary>(&cache, "counter");
+    let _kept = counter.keep();
+    let users =
+        ["counter", "stays", "parts"].map(|of| text::<Unary>(&cache, &format!("user-{of}")));
+    let results = || -> Vec<i64> { users.iter().map(|user| call(user, &me, 2, 1)).collect() };
+    assert_eq!(results(), [2, 6, 9]);
+    for user in &users {
+        user.promote().unwrap();
+    }
+    for user in &users {
+        wait_for_tier(user, 1);
+    }
+    assert_eq!(results(), [4, 6, 9]);
+    assert_eq!(call(&counter, &me, 2, 1), 6, "there is one counter");
+}
+
+/// What passes make of a body is not the body: specialised clones of it, here.
+#[test]
+fn clones_of_bodies_are_their_own() {
+    // Long enough for LLVM to specialise it for a constant, and recursive, so that it is not inlined away.
+    let mut long = String::from(
+        "; inlinable
+         define i64 @self(i64 %x) {
+         entry: %end = icmp sle i64 %x, 0
+             br i1 %end, label %done, label %on
+         on: ",
+    );
+    let mut last = "%x".to_owned();
+    for i in 0..600 {
+        long += &format!(
+            "%v{i} = xor i64 {last}, {}\n %w{i} = mul i64 %v{i}, %x\n",
+            i * 7 + 1
+        );
+        last = format!("%w{i}");
+    }
+    long += &format!(
+        "%y = sub i64 %x, 1
+         %r = call i64 @self(i64 %y)
+         %s = add i64 %r, {last}
+         ret i64 %s
+         done: ret i64 0 }}"
+    );
+    let user = "declare i64 @long(i64)
+        define i64 @self(i64 %x) {
+            %a = call i64 @long(i64 5)
+            %b = call i64 @long(i64 6)
+            %c = add i64 %a, %b
+            %d = add i64 %c, %x
+            ret i64 %d }";
+    let seen = Seen::new([("long", &long), ("user", user)]);
+    let cache = seen.cache().tiers(by_hand()).build().unwrap();
+    let me = cache.participant("clones");
+    let user = text(&cache, "user");
+    let before = call(&user, &me, 3, 1);
+    user.promote().unwrap();
+    wait_for_tier(&user, 1);
+    assert_eq!(call(&user, &me, 3, 1), before);
+}

@@ -210,3 +210,62 @@ fn nonsense_is_refused() {
     let error = build(vec![Tier::baseline().passes("no-such-pass")]).unwrap_err();
     assert!(error.to_string().contains("no-such-pass"), "{error}");
 }
+
+/// Attributes that are part of a call, on declarations alone: each caller's own hold for its calls, whoever is linked first.
+#[test]
+fn attributes_of_declarations_are_each_caller_s_own() {
+    let callee = "
+        %pair = type { i64, i64, i64 }
+        declare ptr @keep(ptr)
+        define i64 @self(ptr byval(%pair) %p) {
+            %b = getelementptr %pair, ptr %p, i32 0, i32 1
+            %r = load i64, ptr %b
+            ret i64 %r }";
+    // It takes the other's address, by a declaration without attributes.
+    let address = "declare i64 @callee(ptr)
+        define i64 @self(i64 %x) {
+            %a = ptrtoint ptr @callee to i64
+            %zero = icmp eq i64 %a, 0
+            %r = select i1 %zero, i64 0, i64 %x
+            ret i64 %r }";
+    let caller = "
+        %pair = type { i64, i64, i64 }
+        declare i64 @callee(ptr byval(%pair))
+        define i64 @self(i64 %x) {
+            %p = alloca %pair
+            %q = alloca %pair
+            %pb = getelementptr %pair, ptr %p, i32 0, i32 1
+            %qb = getelementptr %pair, ptr %q, i32 0, i32 1
+            store volatile i64 %x, ptr %pb
+            store volatile i64 1, ptr %qb
+            %r = call i64 @callee(ptr %p)
+            %s = call i64 @callee(ptr %q)
+            %t = mul i64 %r, %s
+            ret i64 %t }";
+    for order in [["address", "caller"], ["caller", "address"]] {
+        let seen = Seen::new([("callee", callee), ("address", address), ("caller", caller)]);
+        let cache = seen.cache().tiers(by_hand()).workers(0).build().unwrap();
+        let me = cache.participant("attributes");
+        let handles = order.map(|name| text::<Unary>(&cache, name));
+        for handle in &handles {
+            assert_eq!(call(handle, &me, 42, 1), 42);
+        }
+        for handle in &handles {
+            handle.promote().unwrap();
+        }
+        // Both in one batch.
+        while cache.compile_some(usize::MAX) > 0 {}
+        for handle in &handles {
+            assert_eq!(handle.tier(), Some(1));
+            assert_eq!(call(handle, &me, 42, 1), 42);
+        }
+        // And from the beginning.
+        cache.evict_all();
+        for handle in &handles {
+            handle.request().unwrap();
+        }
+        for handle in &handles {
+            assert_eq!(call(handle, &me, 42, 1), 42);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::prelude::{LLVMBuilderRef, LLVMTypeRef, LLVMValueRef};
-use inkwell::llvm_sys::{LLVMCallConv, LLVMIntPredicate};
+use inkwell::llvm_sys::{LLVMAttributeFunctionIndex, LLVMCallConv, LLVMIntPredicate};
 use inkwell::module::Module;
 
 use super::job::Counting;
@@ -45,7 +45,7 @@ pub(super) fn add(module: &Module<'_>, counting: &Counting<'_>, level: OptLevel)
                 places.add(function, &counter);
                 continue;
             }
-            if leaves_r11_alone(LLVMGetFunctionCallConv(function)) {
+            if leaves_r11_alone(function) && LLVMHasPrologueData(function) == 0 {
                 LLVMSetPrologueData(function, shared.bytes(&prologue(counting, method)));
             }
             match level {
@@ -56,9 +56,23 @@ pub(super) fn add(module: &Module<'_>, counting: &Counting<'_>, level: OptLevel)
     }
 }
 
-/// Whether functions of this convention find nothing in r11, and may change it.
-fn leaves_r11_alone(convention: u32) -> bool {
+/// Whether a function finds nothing in r11, and may change it: by its convention, unless it keeps all registers.
+///
+/// # Safety
+/// `function` is live.
+unsafe fn leaves_r11_alone(function: LLVMValueRef) -> bool {
     use LLVMCallConv::*;
+    const KEEPS_ALL: &str = "no_caller_saved_registers";
+    let (name, len) = (KEEPS_ALL.as_ptr().cast(), KEEPS_ALL.len() as u32);
+    // SAFETY: the caller's promise; the name is as long as that.
+    let (convention, keeps_all) = unsafe {
+        let attribute =
+            LLVMGetStringAttributeAtIndex(function, LLVMAttributeFunctionIndex, name, len);
+        (LLVMGetFunctionCallConv(function), !attribute.is_null())
+    };
+    if keeps_all {
+        return false;
+    }
     let those = [LLVMCCallConv, LLVMFastCallConv, LLVMColdCallConv];
     those.into_iter().any(|known| known as u32 == convention)
 }

@@ -4,21 +4,22 @@
 //! (`available_externally`). Calls that are left when the passes are done are lowered as all calls between methods are. Who
 //! calls it relies on the method being what it is, and on what that relies on: when one of these falls it goes too.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use inkwell::llvm_sys::core::*;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::{AsValueRef, FunctionValue};
 
+use super::census::Additions;
 use super::context::LlvmContext;
 use super::count::owner;
 use super::kept;
 use super::lower::{self, calls_directly, name_bytes, name_of, rename, users_of};
-use crate::compile::source::Bitcode;
+use super::pipeline::is_coroutine;
+use crate::compile::Batch;
 use crate::compile::symbols::{OwnSymbol, parse_symbol};
-use crate::compile::{Batch, Source};
+use crate::invalidate::{Assumption, Bond};
 use crate::method::Key;
 
 /// Bodies that one batch takes in, at most; and how deep: those that bodies call, and so on.
@@ -28,21 +29,43 @@ const DEPTH: usize = 3;
 const BODY: &str = "inkpot.body.";
 
 /// A body that was taken in.
-struct Taken<'ctx, K: Key> {
-    bitcode: Arc<Bitcode<K>>,
+struct Taken<'ctx> {
     function: FunctionValue<'ctx>,
-    /// The batch's methods that have it in theirs, directly or not.
-    callers: BTreeSet<usize>,
+    /// What who has it in his own relies on: that the method is what it is, and what the method itself relies on.
+    bonds: Vec<Bond>,
+    /// Who calls it.
+    callers: BTreeSet<Caller>,
 }
 
-/// Takes in the bodies of what the batch's methods call.
+/// Who calls a body: a method of the batch, or another body.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Caller {
+    Method(usize),
+    Body(u32),
+}
+
+/// Whether a method can be in others: what it added besides its own function is constants, and that is split into no other
+/// functions.
+///
+/// # Safety
+/// What was added is alive.
+pub(super) unsafe fn fits(added: &Additions, own: Option<LLVMValueRef>) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let defined = |&&function: &&LLVMValueRef| LLVMIsDeclaration(function) == 0;
+        let mut functions = added.functions.iter().filter(defined);
+        functions.all(|&function| Some(function) == own && !is_coroutine(function))
+    }
+}
+
+/// Takes in the bodies of what the batch's methods call. False if one did not fit: then the module is spoiled.
 pub(super) fn bodies<'ctx, K: Key>(
     context: &'ctx LlvmContext,
     module: &Module<'ctx>,
     batch: &mut Batch<'_, K>,
-) {
-    // Those that cannot be had too.
-    let mut known: HashMap<u32, Option<Taken<'ctx, K>>> = HashMap::new();
+) -> bool {
+    // Nothing, for those that cannot be had.
+    let mut known: BTreeMap<u32, Option<Taken<'ctx>>> = BTreeMap::new();
     for _ in 0..DEPTH {
         let declared: Vec<_> = module.get_functions().collect();
         for declaration in declared {
@@ -51,34 +74,29 @@ pub(super) fn bodies<'ctx, K: Key>(
                 continue;
             };
             let calls = direct_calls(declaration);
-            if calls.is_empty() || (known.len() == MOST && !known.contains_key(&number)) {
+            if calls.is_empty() {
                 continue;
             }
-            let callers: BTreeSet<usize> = calls
-                .iter()
-                .flat_map(|&call| callers_of(call, batch, &known))
-                .collect();
-            let source = relied_on(batch, number, &callers);
-            let taken = known.entry(number).or_insert_with(|| {
-                let bitcode = source.as_ref()?.bitcode.clone();
-                let function = take_in(context, module, batch, number, &bitcode)?;
-                let callers = BTreeSet::new();
-                Some(Taken {
-                    bitcode,
-                    function,
-                    callers,
-                })
-            });
-            let (Some(taken), Some(source)) = (taken, source) else {
+            if !known.contains_key(&number) {
+                if known.len() == MOST {
+                    continue;
+                }
+                let Ok(taken) = take_in(context, module, batch, number) else {
+                    return false;
+                };
+                known.insert(number, taken);
+            }
+            let Some(Some(taken)) = known.get_mut(&number) else {
                 continue;
             };
-            if !Arc::ptr_eq(&taken.bitcode, &source.bitcode)
-                || taken.function.get_type() != declaration.get_type()
-            {
+            if taken.function.get_type() != declaration.get_type() {
                 continue;
             }
-            taken.callers.extend(callers);
             for call in calls {
+                let Some(caller) = caller(call, batch) else {
+                    continue;
+                };
+                taken.callers.insert(caller);
                 // SAFETY: a live call of the declaration, whose type the body has.
                 unsafe {
                     redirect(
@@ -90,6 +108,44 @@ pub(super) fn bodies<'ctx, K: Key>(
             }
         }
     }
+    let known: BTreeMap<u32, Taken<'_>> = known
+        .into_iter()
+        .filter_map(|(number, taken)| Some((number, taken?)))
+        .collect();
+    for (number, taken) in &known {
+        for i in methods_with(*number, &known) {
+            batch.assumed[i].extend(taken.bonds.iter().cloned());
+        }
+    }
+    true
+}
+
+/// The batch's methods that may have a body in theirs: they call it, or a body that may have it.
+fn methods_with(number: u32, known: &BTreeMap<u32, Taken<'_>>) -> BTreeSet<usize> {
+    let mut methods = BTreeSet::new();
+    let mut seen = BTreeSet::from([number]);
+    let mut coming = vec![number];
+    while let Some(next) = coming.pop() {
+        let callers = known
+            .get(&next)
+            .into_iter()
+            .flat_map(|taken| &taken.callers);
+        for caller in callers {
+            match *caller {
+                Caller::Method(i) => {
+                    methods.insert(i);
+                }
+                Caller::Body(body) if seen.insert(body) => coming.push(body),
+                Caller::Body(_) => {}
+            }
+        }
+    }
+    methods
+}
+
+/// The number of the method whose body a function is. (What passes have made of a body is none.)
+fn body_of(name: &str) -> Option<u32> {
+    name.strip_prefix(BODY)?.parse().ok()
 }
 
 /// Lowers the calls of bodies that are left, and takes the bodies out.
@@ -135,79 +191,62 @@ fn direct_calls(declaration: FunctionValue<'_>) -> Vec<LLVMValueRef> {
     }
 }
 
-/// The batch's methods that a call is in: one, or all that have the body in theirs.
-fn callers_of<K: Key>(
-    call: LLVMValueRef,
-    batch: &Batch<'_, K>,
-    known: &HashMap<u32, Option<Taken<'_, K>>>,
-) -> Vec<usize> {
+/// Who a call is made by. Nobody for what belongs to none of the batch.
+fn caller<K: Key>(call: LLVMValueRef, batch: &Batch<'_, K>) -> Option<Caller> {
     // SAFETY: a live call in a block of a function.
     let function = unsafe {
         let function = LLVMGetBasicBlockParent(LLVMGetInstructionParent(call));
         String::from_utf8_lossy(name_bytes(function)).into_owned()
     };
     let of = |cell: u32| batch.methods.iter().position(|m| m.cell == cell);
-    match function
-        .strip_prefix(BODY)
-        .and_then(|rest| rest.parse().ok())
-    {
-        Some(body) => {
-            let taken = known.get(&body).and_then(Option::as_ref);
-            taken.map_or_else(Vec::new, |taken| taken.callers.iter().copied().collect())
-        }
-        // A private function of a body's: nobody knows who calls it.
-        None => owner(function.as_bytes())
-            .and_then(of)
-            .into_iter()
-            .collect(),
+    match body_of(&function) {
+        Some(body) => Some(Caller::Body(body)),
+        None => owner(function.as_bytes()).and_then(of).map(Caller::Method),
     }
 }
 
-/// Makes methods of the batch rely on a callee, and on what that relies on. Its IR, if it may be in theirs.
-fn relied_on<K: Key>(
-    batch: &mut Batch<'_, K>,
-    callee: u32,
-    callers: &BTreeSet<usize>,
-) -> Option<Source<K>> {
-    if callers.is_empty() {
-        return None;
-    }
-    let method = batch.referred_to(callee)?.clone();
-    let library = batch.supplies.library;
-    let source = library.inlinable(&method, &mut |assumption| {
-        for &i in callers {
-            batch.assume(i, assumption);
-        }
-    })?;
-    for &i in callers {
-        batch.assumed[i].extend(source.bonds.iter().cloned());
-    }
-    Some(source)
-}
-
-/// Links a method's function into the module, under a name of its own.
+/// Links a method's function into the module, under a name of its own: nothing if there is none to be had, an error if the
+/// module is spoiled.
 fn take_in<'ctx, K: Key>(
     context: &'ctx LlvmContext,
     module: &Module<'ctx>,
     batch: &mut Batch<'_, K>,
     number: u32,
-    bitcode: &Bitcode<K>,
-) -> Option<FunctionValue<'ctx>> {
-    let piece = kept::read(context, &bitcode.bytes)?;
+) -> Result<Option<Taken<'ctx>>, Spoiled> {
+    let Some(method) = batch.referred_to(number).cloned() else {
+        return Ok(None);
+    };
+    let (library, relying) = (batch.supplies.library, batch.supplies.relying);
+    let mut bonds = Vec::new();
+    let mut rely_on = |assumption: &Assumption| bonds.push(assumption.bind(relying).0);
+    let Some(source) = library.inlinable(&method, &mut rely_on) else {
+        return Ok(None);
+    };
+    bonds.extend(source.bonds.iter().cloned());
+    let bitcode = &source.bitcode;
+    let piece = kept::read(context, &bitcode.bytes).ok_or(Spoiled)?;
     let symbol = format!("inkpot.method.{number}");
-    let body = piece.get_function(&symbol).filter(kept::is_defined)?;
+    let body = piece.get_function(&symbol).filter(kept::is_defined);
+    let body = body.ok_or(Spoiled)?;
     let name = format!("{BODY}{number}");
     rename(body.as_value_ref(), &name);
     kept::leave_out(&piece, |function| function == name);
     kept::settle_names(&piece, module);
     if !kept::link(context, module, piece) {
-        return None;
+        return Err(Spoiled);
     }
-    let body = module.get_function(&name)?;
-    body.set_linkage(Linkage::AvailableExternally);
+    let function = module.get_function(&name).ok_or(Spoiled)?;
+    function.set_linkage(Linkage::AvailableExternally);
     kept::refer(module, batch, bitcode);
-    Some(body)
+    Ok(Some(Taken {
+        function,
+        bonds,
+        callers: BTreeSet::new(),
+    }))
 }
+
+/// The module has half of something, or LLVM has said something of what it was given.
+struct Spoiled;
 
 /// # Safety
 /// `call` is a live call of `from`, and `to` is a function of the same type.

@@ -127,7 +127,7 @@ pub(super) fn settle_names<'ctx>(piece: &Module<'ctx>, module: &Module<'ctx>) {
     }
     let mut taken = HashSet::new();
     for (function, name) in all.iter().zip(&names) {
-        let name = settled_name(module, function, name, &taken);
+        let name = settled_name(piece, module, function, name, &taken);
         rename(function.as_value_ref(), &name);
         taken.insert(name);
     }
@@ -135,27 +135,23 @@ pub(super) fn settle_names<'ctx>(piece: &Module<'ctx>, module: &Module<'ctx>) {
 
 /// The name of a declaration in the module, that no other of the piece has been given.
 fn settled_name<'ctx>(
+    piece: &Module<'ctx>,
     module: &Module<'ctx>,
     function: &FunctionValue<'ctx>,
     name: &str,
     taken: &HashSet<String>,
 ) -> String {
-    let convention = function.get_call_conventions();
-    let is_free = |name: &str| !taken.contains(name);
+    let ty = function.get_type();
+    let is_free = |name: &str| !taken.contains(name) && piece.get_global(name).is_none();
+    let fits = |known: FunctionValue<'ctx>| names::alike(known, *function);
     match parse_symbol(name) {
         Some(OwnSymbol::Address(number)) => {
             let name = format!("inkpot.address.{number}");
-            names::of_method(module, &name, function.get_type(), is_free)
+            names::of_method(module, &name, ty, is_free, fits)
         }
-        Some(OwnSymbol::Import(import)) => {
-            let fits = |f: FunctionValue<'ctx>| f.get_call_conventions() == convention;
-            names::of_import(module, import, function.get_type(), is_free, fits)
-        }
+        Some(OwnSymbol::Import(import)) => names::of_import(module, import, ty, is_free, fits),
         Some(_) => name.to_owned(),
-        None => {
-            let fits = |f: FunctionValue<'ctx>| f.get_call_conventions() == convention;
-            names::of_import(module, name, function.get_type(), is_free, fits)
-        }
+        None => names::of_import(module, name, ty, is_free, fits),
     }
 }
 

@@ -273,11 +273,14 @@ impl<F: Frontend> Llvm<F> {
         // To promote it would be to reset its data, or come too late.
         // SAFETY: live functions of the module.
         let loops = || unsafe { added.functions.iter().any(|&f| places::loops(f)) };
-        let last = wishes.data || (self.tier(batch).passes_loops_on && loops());
+        let passed_on = self.tier(batch).passes_loops_on && !wishes.long;
+        let last = wishes.data || (passed_on && loops());
         let as_it_is = self.tiers.last().is_none_or(|last| !last.emits_again);
         if last && !batch.is_for_the_last(i, as_it_is) {
             return Ok(None);
         }
+        // SAFETY: as above.
+        wishes.inlinable &= !stays && !wishes.data && unsafe { import::fits(&added, own) };
         own::address(own, &lower::address_name(&batch.methods[i]))
             .map_err(|r| r.into_error(method()))?;
         census.settle(added, own, batch.methods[i].cell);
@@ -299,7 +302,7 @@ impl<F: Frontend> Llvm<F> {
         // SAFETY: live functions of the batch's module.
         let instructions = unsafe { length::of(functions) };
         let long = instructions > limit;
-        if long && (what == TooLong::Refuse || batch.tier() > 0) {
+        if long && (what == TooLong::Refuse || batch.how.promotes) {
             return Err(Error::Declined {
                 method: method(),
                 reason: Reason::TooLong {
@@ -343,6 +346,7 @@ impl<F: Frontend> Llvm<F> {
         machine: &Machine,
         batch: &mut Batch<'_, F::Key>,
     ) -> Result<Vec<u8>, Error> {
+        let mut may_import = batch.supplies.debug_info == DebugInfo::Stripped;
         loop {
             let started = Instant::now();
             context.listen();
@@ -353,9 +357,10 @@ impl<F: Frontend> Llvm<F> {
             if wanted.iter().any(Option::is_some) {
                 batch.keep(kept::write(&module).as_slice(), &wanted);
             }
-            let imports = self.tier(batch).inlines && !batch.optimised;
-            if imports {
-                import::bodies(context, &module, batch);
+            let imports = may_import && self.tier(batch).inlines && !batch.optimised;
+            if imports && !import::bodies(context, &module, batch) {
+                may_import = false;
+                continue;
             }
             lower::calls(&module, batch);
             batch.phases.emit += started.elapsed();
@@ -383,7 +388,8 @@ type Built<'ctx> = (Module<'ctx>, Vec<Option<Wanted>>);
 fn taken_for<K: Key>(batch: &Batch<'_, K>) -> i64 {
     let list = |list: &Vec<_>| heap::taken_by(list.capacity() * size_of::<Arc<Method<K>>>());
     let record: i64 = Table::<K>::RECORD.map(heap::taken_by).iter().sum();
-    list(&batch.callees) + list(&batch.addressed) + batch.made as i64 * record
+    let kept: i64 = batch.kept_pieces.iter().map(|n| heap::taken_by(*n)).sum();
+    list(&batch.callees) + list(&batch.addressed) + batch.made as i64 * record + kept
 }
 
 impl<F: Frontend> Backend<F::Key> for Llvm<F> {

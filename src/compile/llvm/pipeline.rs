@@ -80,7 +80,7 @@ fn has_methods_alone(module: &Module<'_>) -> bool {
 
 /// # Safety
 /// `function` is a live function.
-unsafe fn is_coroutine(function: LLVMValueRef) -> bool {
+pub(super) unsafe fn is_coroutine(function: LLVMValueRef) -> bool {
     let kind = enum_attribute("presplitcoroutine");
     // SAFETY: the caller's promise.
     unsafe { !LLVMGetEnumAttributeAtIndex(function, LLVMAttributeFunctionIndex, kind).is_null() }

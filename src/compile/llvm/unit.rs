@@ -294,7 +294,13 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
                 continue;
             };
             let name = self.batch.callee(&key)?;
-            let name = names::of_method(self.module, &name, declaration.get_type(), |_| true);
+            let name = names::of_method(
+                self.module,
+                &name,
+                declaration.get_type(),
+                |_| true,
+                |known| names::alike(known, declaration),
+            );
             rename(declaration.as_value_ref(), &name);
             hide(declaration.as_value_ref());
         }
@@ -388,7 +394,8 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
     /// Says that other methods may have this one's body in theirs: in tiers that [inline](crate::Tier::inline), where LLVM
     /// finds that it pays. Its IR is kept for that while it has code. When it is invalidated, they are too.
     ///
-    /// For small methods that are called often. Those with private functions of their own are not inlined.
+    /// For small methods that are called often. Those that have private functions or data of their own, stay, or are
+    /// coroutines are not inlined, nor is any where debug information is kept.
     pub fn inlinable(&mut self) {
         self.wishes.inlinable = true;
     }
@@ -415,7 +422,7 @@ impl<'u, 'ctx, K: Key> Unit<'u, 'ctx, K> {
     }
 
     fn declare(&self, name: &str, ty: FunctionType<'ctx>) -> FunctionValue<'ctx> {
-        let name = names::of_method(self.module, name, ty, |_| true);
+        let name = names::of_method(self.module, name, ty, |_| true, |_| true);
         self.module.get_function(&name).unwrap_or_else(|| {
             let function = self.module.add_function(&name, ty, Some(Linkage::External));
             hide(function.as_value_ref());

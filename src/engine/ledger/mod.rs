@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub(crate) use crate::code::Cause;
 use crate::code::CodeSpace;
-use crate::compile::{Queue, Source};
+use crate::compile::{How, Queue, Source};
 use crate::config::Victims;
 use crate::engine::tell::{Outbox, Told};
 use crate::error::Error;
@@ -113,7 +113,7 @@ pub(crate) struct Outcome<K: Key> {
     pub(crate) method: Arc<Method<K>>,
     /// The method's version when the compilation began.
     pub(crate) version: u64,
-    pub(crate) tier: u8,
+    pub(crate) how: How,
     /// What its code relies on, each once.
     pub(crate) bonds: Vec<Bond>,
     pub(crate) result: Result<Published<K>, Error>,
@@ -238,7 +238,7 @@ impl<K: Key> Ledger<K> {
         for Outcome {
             method,
             version,
-            tier,
+            how: How { tier, promotes, .. },
             bonds,
             result,
         } in outcomes
@@ -257,6 +257,9 @@ impl<K: Key> Ledger<K> {
                 {
                     self.counters.stale += 1;
                     self.forget_failure(&method, &mut state);
+                    if !promotes {
+                        state.tried = None; // it may be another method now
+                    }
                     if again {
                         self.asked_again.push(method.clone());
                     }
@@ -271,16 +274,23 @@ impl<K: Key> Ledger<K> {
                 }
                 Err(error) => {
                     self.counters.failures += 1;
+                    // A policy that panics is no fault of the method's.
+                    let panicked = matches!(error, Error::CompilePanicked { .. });
+                    let for_good = error.is_of_the_method() && !panicked;
+                    if promotes && for_good {
+                        state.tried = Some(version);
+                    }
                     if let Some(resident) = &state.resident {
-                        let for_good = !error.is_for_want_of_memory();
-                        self.give_leaving_up(resident.generation, for_good);
-                        if for_good {
-                            state.tried = Some(version);
-                        }
+                        self.give_leaving_up(resident.generation, for_good && !promotes);
                     }
                     event!("failed", key = ?method.key, error = %error);
                     self.put(|| Told::Failed(method.clone(), error.clone()));
-                    self.note_failure(&method, &mut state, error);
+                    if promotes {
+                        // It may do well in its first tier: who waits asks for that.
+                        self.gone.errors.push(error);
+                    } else {
+                        self.note_failure(&method, &mut state, error);
+                    }
                 }
                 Ok(Published {
                     entry,

@@ -82,7 +82,10 @@ impl<K: Key> Core<K> {
     fn groups_open(&self) -> usize {
         let limits = self.ledger().limits;
         let most = (self.config.groups * self.config.tiers.len()) as u64;
-        let workers = self.config.workers.max(1) as u64;
+        let workers = match self.config.workers {
+            0 => Seats::count(0),
+            workers => workers,
+        } as u64;
         let open = limits.code_budget.min(limits.budget) / 4 / (LEAST_CODE * workers);
         open.clamp(1, most) as usize
     }
@@ -127,15 +130,11 @@ impl<K: Key> Core<K> {
                 self.seal_slot(&mut slot);
             }
         }
-        // Who has one of these now looks at it itself.
-        for slot in self.open.common() {
-            if let Ok(mut slot) = slot.try_lock() {
-                self.seal_if_full(&mut slot);
-            }
-        }
+        self.seal_free_seats();
     }
 
-    /// Seals what is full, or old, of threads that compile for a while, and do not now.
+    /// Seals what is full, or old, of threads that compile for a while, and do not now, and of what is anyone's: who has
+    /// one of these looks at it himself.
     pub(super) fn seal_free_seats(&self) {
         let seats = self.open.of_workers[self.config.workers..].iter().flatten();
         for slot in seats.chain(self.open.common()) {

@@ -194,9 +194,31 @@ impl<K: Key> Core<K> {
         if let Err(error) = self.admit(open, Sizes::default(), &String::new) {
             return fail_all(error); // to compile it would make the context grow, for nothing
         }
-        let begun = &self.still_wanted(begun)[..];
+        let mut wanted = self.still_wanted(begun);
+        if how.promotes {
+            // What has lost its code meanwhile begins anew.
+            let has_code = |b: &Begun<K>| b.method.lock().resident.is_some();
+            let (there, gone): (Vec<_>, Vec<_>) = wanted.into_iter().partition(has_code);
+            if !gone.is_empty() {
+                let anew = How {
+                    tier: 0,
+                    promotes: false,
+                    ..how
+                };
+                self.attempt(slot, &gone, anew);
+            }
+            wanted = there;
+        }
+        let begun = &wanted[..];
         if begun.is_empty() {
             return;
+        }
+        if slot.is_none() {
+            // That was full.
+            match self.open_generation(how.staying) {
+                Ok(open) => *slot = Some(open),
+                Err(error) => return fail_all(error),
+            }
         }
         let methods: Vec<_> = begun.iter().map(|b| b.method.clone()).collect();
         let started = Instant::now();

@@ -269,3 +269,20 @@ fn attributes_of_declarations_are_each_caller_s_own() {
         }
     }
 }
+
+/// A method that loses its code while it is queued for the next tier begins anew, for the first.
+#[test]
+fn who_loses_its_code_on_the_way_begins_anew() {
+    let seen = Seen::new([ADD]);
+    let cache = seen.cache().tiers(by_hand()).workers(0).build().unwrap();
+    let me = cache.participant("loses");
+    let [one, two] = [1, 2].map(|n| text::<Unary>(&cache, &format!("add#{n}")));
+    for handle in [&one, &two] {
+        call(handle, &me, 1, 1);
+        assert!(handle.promote().unwrap());
+    }
+    cache.evict(one.key());
+    assert_eq!(call(&one, &me, 1, 1), 2);
+    while cache.compile_some(usize::MAX) > 0 {}
+    assert_eq!((one.tier(), two.tier()), (Some(0), Some(1)));
+}

@@ -17,7 +17,7 @@ use crate::reclaim::Participant;
 ///
 /// Cloning is cheap, and all clones are the same cache. It lives, with all of its code, for as
 /// long as a clone of it, a [`Handle`] or a [`Participant`] does; in which order these are
-/// dropped never matters. All methods may be called from any thread.
+/// dropped never matters. To drop the last waits for what is being compiled. All methods may be called from any thread.
 pub struct Cache<K: Key> {
     life: Arc<Life<K>>,
 }
@@ -88,7 +88,8 @@ impl<K: Key> Cache<K> {
     }
 
     /// Unlinks a key's method because it is no longer valid, and sees to it that no compilation
-    /// that has begun is published.
+    /// that has begun is published. First change what the front end emits, then invalidate; what it emits from then on has
+    /// the same type, or is a method of another key.
     ///
     /// When this returns no call *loads* the old code any more. A call that had loaded it before
     /// may still start, and frames in it run to their end; who must know that none does waits on

@@ -570,7 +570,14 @@ fn check(config: &Config) -> Result<(), Error> {
         return wrong("backlog", "at least one request may wait");
     }
     if config.groups == 0 {
-        return wrong("groups", "methods without a group are one");
+        return wrong("groups", "at least one generation must be open");
+    }
+    if config.wishes.fallback == Some(0) {
+        return wrong("fallback", "it has the address 0");
+    }
+    let admission = config.wishes.admission;
+    if admission.asks > 1 && admission.within.is_zero() {
+        return wrong("admit_after", "no two requests come at the same time");
     }
     if !(config.evacuation_work > 0.0 && config.evacuation_work <= 1e6) {
         return wrong("evacuation_work", "0 < bytes <= 1,000,000 must hold");

@@ -120,7 +120,9 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     fn fallback<'g>(&'g self, guard: &'g Guard<'_>) -> Entry<'g, F> {
         let Some(fallback) = self.method.fallback else {
             let key = self.method.describe();
-            panic!("{key} has no fallback: none was set for all, and the front end named none");
+            panic!(
+                "{key} has no fallback: none was set for all, and the front end named none (or panicked)"
+            );
         };
         let code = self.life.core.code_or(&self.method, fallback);
         if code == fallback.get() {
@@ -147,7 +149,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
 
     /// As [`get`](Handle::get), and waits no longer than that. When nobody waits for the method any more,
     /// and nobody [requested](Handle::request) it, it is not compiled, unless that has begun: who wants it
-    /// later, and not wait again, requests it first.
+    /// later, and not wait again, requests it first. Without [workers](crate::Builder::workers) the caller compiles, and
+    /// a batch that has begun is finished: the time may be exceeded by that.
     ///
     /// # Errors
     /// [`Error::TimedOut`] when the time is over; else as [`get`](Handle::get).
@@ -162,7 +165,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     }
 
     /// Waits for the method's code without a thread: asks for it at once, and returns a future, for any
-    /// executor. Dropped, it gives up.
+    /// executor. Dropped, it gives up. Without [workers](crate::Builder::workers) something has to call
+    /// [`compile_some`](crate::Cache::compile_some), or it waits for ever.
     ///
     /// ```no_run
     /// # async fn example<K: inkpot::Key, F: inkpot::MethodType>(

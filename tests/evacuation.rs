@@ -380,6 +380,22 @@ fn groups_have_generations_of_their_own() {
 
 #[test]
 fn settings_that_make_no_sense_are_refused() {
+    let null = Cache::with_backend(Synthetic::default()).fallback(std::ptr::null());
+    assert!(matches!(
+        null.build(),
+        Err(Error::Setting {
+            setting: "fallback",
+            ..
+        })
+    ));
+    let never = Cache::with_backend(Synthetic::default()).admit_after(2, Duration::ZERO);
+    assert!(matches!(
+        never.build(),
+        Err(Error::Setting {
+            setting: "admit_after",
+            ..
+        })
+    ));
     let builder = || Cache::with_backend(Synthetic::default());
     let bad = [
         builder().groups(0),

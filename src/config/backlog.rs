@@ -9,7 +9,7 @@ pub enum Backlog {
     /// It is refused: [`Error::Backlog`](crate::Error::Backlog).
     #[default]
     Refuse,
-    /// What has been asked for only once, and longest ago, goes in its stead, and nothing is told of that. If
+    /// What has been asked for only once, and longest ago, goes in its stead, and whoever asked for it is not told. If
     /// all that waits has been asked for more than once, it is the new request that goes.
     DropColdest,
     /// Who asks waits until there is room; where there are no [workers](Builder::workers), he makes some by

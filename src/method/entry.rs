@@ -7,6 +7,11 @@ use crate::reclaim::Quantum;
 /// Types of methods: `unsafe extern "C" fn(A, ..) -> R` and `unsafe extern "C-unwind"
 /// fn(A, ..) -> R`, of up to twelve arguments.
 ///
+/// Rust expects `bool`, and integers narrower than 32 bits, to be extended by whoever passes or returns them. So in the IR
+/// such parameters and results need `zeroext` or `signext`: where the method is defined, where it is declared, and at
+/// calls. Without it the upper bits are whatever they are, which for a `bool` is undefined behaviour. Integers of 32 and
+/// 64 bits need nothing.
+///
 /// # Safety
 /// The type is a function pointer, as large as an address.
 pub unsafe trait MethodType: Copy + Send + Sync + 'static {}

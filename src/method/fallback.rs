@@ -276,6 +276,9 @@ unsafe impl FallbackResult for () {}
 /// let f: unsafe extern "C" fn(i64, f64) -> i64 = interpret; // for `Builder::fallback(f as *const ())`
 /// ```
 ///
+/// Compiled code that calls with `bool`, or with integers narrower than 32 bits, must extend them, as for any function
+/// of Rust's ([`MethodType`](crate::MethodType)).
+///
 /// The convention is `"C"`, or `"C-unwind"` for a body that may panic (or call methods that throw). Arguments are
 /// numbers, booleans and pointers, at most five of them in general registers (not `f32` and `f64`), and any number of
 /// others; the result is one of these or nothing ([`FallbackArgument`](crate::FallbackArgument),

@@ -45,8 +45,9 @@ pub enum EvictedBy {
 
 /// Something that has happened.
 ///
-/// Of one method they come in this order: `Queued`, `Started`, and then one of `Finished`, `InVain`, `Failed` and `Dropped`
-/// (which may come without `Started`); `Evicted` after `Finished`. A method that is compiled again while it has code (because it moves) is `Finished` again without an
+/// Of one method they come in this order: `Queued`, `Started`, and then one of `Finished`, `Promoted`, `InVain`, `Failed` and
+/// `Dropped` (which may come without `Started`, as `Failed` does of what is queued when the cache ends); `Evicted` after
+/// `Finished` or `Promoted`, also while it is on its way to another tier. A method that is compiled again while it has code (because it moves) is `Finished` again without an
 /// `Evicted` between. One that is compiled as part of what was asked for in another way is told as the others.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

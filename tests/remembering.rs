@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use inkpot::{BoxError, Builder, Cache, Error, Frontend, Unit};
-use support::{Calculator, Op, Unary, method, wait_until};
+use support::{Calculator, Gate, Op, Unary, method, wait_until};
 
 /// When each method was emitted.
 type Tries = Arc<Mutex<HashMap<Op, Vec<Instant>>>>;
@@ -321,4 +321,72 @@ fn a_storm_of_requests_for_what_fails_is_few_compilations() {
     }
     assert!(asked > 500, "{asked}");
     refuse.store(false, Ordering::SeqCst);
+}
+
+/// Every key is in group 0; the thread that is told to waits when it is asked for that.
+struct Waits {
+    refuses: Refuses,
+    gate: Arc<Gate>,
+}
+
+thread_local! {
+    static WAITS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+impl Frontend for Waits {
+    type Key = Op;
+
+    fn emit<'ctx>(&self, key: &Op, unit: &mut Unit<'_, 'ctx, Op>) -> Result<(), BoxError> {
+        self.refuses.emit(key, unit)
+    }
+
+    fn group(&self, _key: &Op) -> u64 {
+        if WAITS.get() {
+            self.gate.wait();
+        }
+        0
+    }
+}
+
+/// It fails between a look of who asks and his request.
+#[test]
+fn who_comes_too_late_does_not_have_it_tried_again() {
+    let (refuse, tries) = (Arc::new(AtomicBool::new(true)), Tries::default());
+    let gate = Arc::new(Gate::default());
+    let refuses = Refuses {
+        refuse,
+        tries: tries.clone(),
+    };
+    let frontend = Waits {
+        refuses,
+        gate: gate.clone(),
+    };
+    let cache = Cache::builder(frontend)
+        .retry_after(LONG, LONG)
+        .build()
+        .unwrap();
+    let add = method(&cache, &Op::Add(1));
+    std::thread::scope(|threads| {
+        let late = [true, false].map(|waits_for_it| {
+            let (cache, add) = (&cache, &add);
+            threads.spawn(move || {
+                WAITS.set(true);
+                if waits_for_it {
+                    let me = cache.participant("late");
+                    add.get(&mut me.pin()).map(drop)
+                } else {
+                    add.request()
+                }
+            })
+        });
+        wait_until("both have looked", || gate.came() == 2);
+        let me = cache.participant("test");
+        assert!(add.get(&mut me.pin()).is_err());
+        gate.open();
+        for late in late {
+            let late = late.join().unwrap();
+            assert!(matches!(late, Err(Error::Frontend { .. })), "{late:?}");
+        }
+    });
+    assert_eq!(count(&tries, &Op::Add(1)), 1);
 }

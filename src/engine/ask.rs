@@ -123,7 +123,12 @@ impl<K: Key> Core<K> {
             return Ok(false);
         };
         match state.phase {
-            Phase::Idle => {}
+            // It may have failed since the caller looked.
+            Phase::Idle => {
+                if let Some(error) = self.refuses(&state) {
+                    return Err(error);
+                }
+            }
             // Meanwhile, by another.
             Phase::Queued => {
                 state.wished |= wished;

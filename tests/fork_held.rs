@@ -311,3 +311,47 @@ fn others_hold_at_any_moment() {
         });
     });
 }
+
+/// A child says what there is, whatever a thread of its parent's was making at the fork.
+#[test]
+fn a_child_counts_while_others_intern() {
+    inkpot::fallback! {
+        unsafe extern "C" fn same(_word: usize, x: i64) -> i64 {
+            x
+        }
+    }
+    alone("a_child_counts_while_others_intern", || {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let builder = Cache::with_backend(Synthetic::default()).fallback(same as *const ());
+        let cache = builder.build().unwrap();
+        std::thread::scope(|threads| {
+            /// Also when something fails: else the scope waits for ever.
+            struct Stop;
+            impl Drop for Stop {
+                fn drop(&mut self) {
+                    STOP.store(true, Ordering::Relaxed);
+                }
+            }
+            let _stop = Stop;
+            for thread in 0..3 {
+                let cache = &cache;
+                threads.spawn(move || {
+                    for n in 0.. {
+                        if STOP.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        leaf(cache, 4 * (n % 10_000) + thread);
+                    }
+                });
+            }
+            for _ in 0..300 {
+                fork(false, || {
+                    // SAFETY: the process ends by it.
+                    unsafe { libc::alarm(5) };
+                    i32::from(cache.statistics().compiles != 0)
+                })
+                .expect_code(0);
+            }
+        });
+    });
+}

@@ -15,7 +15,7 @@
 //! fallback needs them, with all before them.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::errno;
@@ -88,13 +88,14 @@ struct Pair {
 /// All fallback thunks of a cache.
 pub(super) struct Fallbacks {
     space: Arc<CodeSpace>,
+    /// Thunks of numbers below this one are there. It advances under the lock; in a forked child, where nobody
+    /// may hold that, it is read all the same.
+    end: AtomicU64,
     made: Mutex<Made>,
 }
 
 #[derive(Default)]
 struct Made {
-    /// Thunks of numbers below this one are there.
-    end: u64,
     /// The mapped chunks; they go with the reservation.
     chunks: Vec<(Run, Run)>,
     /// A chunk that could not be finished, to be finished at the next try.
@@ -110,6 +111,7 @@ impl Fallbacks {
     pub(super) fn new(space: Arc<CodeSpace>) -> Self {
         Self {
             space,
+            end: AtomicU64::new(0),
             made: Mutex::default(),
         }
     }
@@ -139,11 +141,11 @@ impl Fallbacks {
 
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> u64 {
-        self.lock().end * 2 * THUNK
+        self.end() * 2 * THUNK
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Made> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
     }
 
     fn thunk(&self, number: u32) -> u64 {
@@ -163,9 +165,12 @@ impl Fallbacks {
 
     /// Sees to it that there is a thunk of this number.
     fn make(&self, number: u32) -> Result<(), Error> {
+        if u64::from(number) < self.end() {
+            return Ok(());
+        }
         let errno = errno::get();
-        let mut made = self.lock();
-        while made.end <= u64::from(number) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.end() <= u64::from(number) {
             self.grow(&mut made)?;
         }
         errno::set(errno);
@@ -174,7 +179,8 @@ impl Fallbacks {
 
     /// Maps and fills another chunk.
     fn grow(&self, made: &mut Made) -> Result<(), Error> {
-        let first = made.end as u32;
+        let end = self.end();
+        let first = end as u32;
         if made.half_made.0.is_none() {
             made.half_made.0 = Some(self.space.take(Kind::Fallbacks, CHUNK * THUNK)?);
         }
@@ -192,7 +198,7 @@ impl Fallbacks {
         self.space.write(thunks, 0, CHUNK * THUNK, |bytes| {
             self.fill(first, bytes);
         })?;
-        made.end += CHUNK;
+        self.end.store(end + CHUNK, Ordering::Release);
         if let (Some(thunks), Some(pairs)) = std::mem::take(&mut made.half_made) {
             made.chunks.push((thunks, pairs));
         }

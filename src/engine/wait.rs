@@ -217,15 +217,29 @@ impl<K: Key> Core<K> {
         if let Err(error) = self.check_fork() {
             return Poll::Ready(Err(error));
         }
-        match self.look(method, progress) {
-            Ok(None) => Poll::Ready(Ok(())),
-            Ok(Some(mut state)) => {
-                let old = state.wakers.set(number, waker);
-                drop(state);
-                drop(old);
-                Poll::Pending
+        let mut own = None;
+        loop {
+            let mut state = match self.look(method, progress) {
+                Ok(None) => return Poll::Ready(Ok(())),
+                Ok(Some(state)) => state,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            if state.wakers.has(number, waker) {
+                return Poll::Pending;
             }
-            Err(error) => Poll::Ready(Err(error)),
+            match own.take() {
+                Some(own) => {
+                    let old = state.wakers.set(number, own);
+                    drop(state);
+                    drop(old);
+                    return Poll::Pending;
+                }
+                None => {
+                    // An executor's code, so under no lock; and then it is looked again.
+                    drop(state);
+                    own = Some(waker.clone());
+                }
+            }
         }
     }
 

@@ -1,39 +1,37 @@
 //! Who waits for a method without a thread of its own.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Wakers, each with the number of who waits. Nearly always none: then they take a pointer.
+/// Wakers, by the number of who waits: who began first is woken first. Nearly always none: then they take a pointer.
 #[derive(Default)]
 #[allow(clippy::box_collection, reason = "there is one for each method")]
-pub(crate) struct Wakers(Option<Box<Vec<(u64, Waker)>>>);
+pub(crate) struct Wakers(Option<Box<BTreeMap<u64, Waker>>>);
 
 impl Wakers {
+    /// Whether `number` is woken at the next change, by this waker.
+    pub(crate) fn has(&self, number: u64, waker: &Waker) -> bool {
+        let known = self.0.as_ref().and_then(|all| all.get(&number));
+        known.is_some_and(|known| known.will_wake(waker))
+    }
+
     /// Has `number` woken at the next change. Returns what it had before, to be dropped without a lock.
-    pub(crate) fn set(&mut self, number: u64, waker: &Waker) -> Option<Waker> {
-        let all = self.0.get_or_insert_default();
-        match all.iter_mut().find(|(n, _)| *n == number) {
-            Some((_, old)) if old.will_wake(waker) => None,
-            Some((_, old)) => Some(std::mem::replace(old, waker.clone())),
-            None => {
-                all.push((number, waker.clone()));
-                None
-            }
-        }
+    pub(crate) fn set(&mut self, number: u64, waker: Waker) -> Option<Waker> {
+        self.0.get_or_insert_default().insert(number, waker)
     }
 
     /// `number` does not wait any more. What is returned is to be dropped without a lock.
     pub(crate) fn remove(&mut self, number: u64) -> Option<Waker> {
         let all = self.0.as_mut()?;
-        let place = all.iter().position(|(n, _)| *n == number)?;
-        let (_, waker) = all.swap_remove(place);
+        let waker = all.remove(&number);
         if all.is_empty() {
             self.0 = None;
         }
-        Some(waker)
+        waker
     }
 
-    /// Adds others.
+    /// Adds others: nobody is among both.
     pub(crate) fn append(&mut self, others: Self) {
         match (&mut self.0, others.0) {
             (_, None) => {}
@@ -44,7 +42,7 @@ impl Wakers {
 
     /// Wakes all. They are an embedder's: no lock is to be held. A panic of one costs the others nothing.
     pub(crate) fn wake(self) {
-        for (_, waker) in self.0.into_iter().flat_map(|all| *all) {
+        for waker in self.0.into_iter().flat_map(|all| all.into_values()) {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
 
 use inkpot::{Cache, Compiled, Error, Key, Ready};
@@ -181,6 +181,87 @@ fn wakers_are_woken_without_a_lock() {
     // The worker goes on.
     let me = cache.participant("test");
     leaf(&cache, 9).get(&mut me.pin()).map(|_| ()).unwrap();
+}
+
+/// Asks the cache for the method that it waits for, whenever it is cloned.
+struct Curious {
+    cache: Cache<Code>,
+    clones: AtomicUsize,
+}
+
+impl Curious {
+    /// A waker that is cloned, but never woken.
+    fn waker(this: &Arc<Self>) -> Waker {
+        /// # Safety
+        /// `data` is of an `Arc` of this type, whose count this is in.
+        unsafe fn clone(data: *const ()) -> RawWaker {
+            let data = data.cast::<Curious>();
+            // SAFETY: the caller's `Arc` lives.
+            unsafe {
+                (*data).clones.fetch_add(1, Ordering::SeqCst);
+                assert!(!(*data).cache.is_resident(&Code::leaf(1)));
+                leaf(&(*data).cache, 1).request().unwrap();
+                Arc::increment_strong_count(data);
+            }
+            RawWaker::new(data.cast(), &TABLE)
+        }
+        /// # Safety
+        /// As for `clone`; it is in the count no more.
+        unsafe fn end(data: *const ()) {
+            // SAFETY: it was in the count.
+            drop(unsafe { Arc::from_raw(data.cast::<Curious>()) });
+        }
+        static TABLE: RawWakerVTable = RawWakerVTable::new(clone, end, |_| {}, end);
+        let data = Arc::into_raw(this.clone()).cast();
+        // SAFETY: the functions do what they should with an `Arc` that is in its count.
+        unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }
+    }
+}
+
+#[test]
+fn wakers_are_cloned_without_a_lock() {
+    let (plugged, builder) = Plugged::builder();
+    let cache = builder.build().unwrap();
+    plugged.plug(&cache);
+    let curious = Arc::new(Curious {
+        cache: cache.clone(),
+        clones: AtomicUsize::new(0),
+    });
+    let waker = Curious::waker(&curious);
+    let mut future = leaf(&cache, 1).compiled();
+    for _ in 0..3 {
+        let polled = std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    // By the same waker it is woken already.
+    assert_eq!(curious.clones.load(Ordering::SeqCst), 1);
+    plugged.gate.open();
+    drop(future);
+    wait_until("it is compiled", || cache.is_resident(&Code::leaf(1)));
+}
+
+/// Ten thousand wait for one method, and each is polled, woken and heard in little time.
+#[test]
+fn many_wait_for_one_method() {
+    const MANY: usize = 10_000;
+    let (plugged, builder) = Plugged::builder();
+    let cache = builder.build().unwrap();
+    plugged.plug(&cache);
+    let mut executor = Executor::default();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for n in 0..MANY {
+        let waits = leaf(&cache, 1).compiled();
+        let order = order.clone();
+        executor.spawn(async move {
+            let ready = waits.await.map(drop);
+            order.lock().unwrap().push((n, ready.is_ok()));
+        });
+    }
+    assert!(!executor.poll());
+    plugged.gate.open();
+    executor.run();
+    let expected: Vec<_> = (0..MANY).map(|n| (n, true)).collect();
+    assert_eq!(*order.lock().unwrap(), expected, "who came first is first");
 }
 
 #[test]

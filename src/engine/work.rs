@@ -162,8 +162,8 @@ impl<K: Key> Core<K> {
             if state.failure.as_ref().is_some_and(|old| !old.stands()) {
                 ledger.forget_failure(&method, &mut state);
             }
-            drop(state);
             self.put(|| Told::Dropped(method.clone()));
+            drop(state);
             method.notify();
             ledger.came_to_nothing(&method);
             if again {

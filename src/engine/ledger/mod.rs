@@ -313,6 +313,15 @@ impl<K: Key> Ledger<K> {
                     } else {
                         method.link(entry);
                     }
+                    self.put(|| Told::Finished {
+                        method: method.clone(),
+                        generation,
+                        bytes,
+                        times,
+                        together,
+                        tier,
+                        promoted: left.is_some_and(|left| tier > left.tier),
+                    });
                     drop(state);
                     if let Some(left) = left {
                         self.leave(&method, &left, tier);
@@ -334,15 +343,6 @@ impl<K: Key> Ledger<K> {
                         self.policy.remove(method.id);
                     }
                     event!("published", key = ?method.key, generation, bytes);
-                    self.put(|| Told::Finished {
-                        method: method.clone(),
-                        generation,
-                        bytes,
-                        times,
-                        together,
-                        tier,
-                        promoted: left.is_some_and(|left| tier > left.tier),
-                    });
                     method.notify();
                     self.gone.methods.push(method);
                     continue;
@@ -492,10 +492,6 @@ impl<K: Key> Ledger<K> {
         let listed = resident;
         method.end_probation(&mut resident);
         method.unlink();
-        drop(state);
-        let symbols = self.space.symbols();
-        symbols.unlinked(resident.entry as u64, cause);
-        event!("unlinked", key = ?method.key, ?cause, generation = resident.generation);
         let by = match cause {
             Cause::Evicted => Some(EvictedBy::Eviction),
             Cause::Invalidated => Some(EvictedBy::Invalidation),
@@ -504,8 +500,13 @@ impl<K: Key> Ledger<K> {
             Cause::Moved | Cause::Promoted => None,
         };
         if let Some(by) = by {
+            // Before anybody can ask for it again.
             self.put(|| Told::Evicted(method.clone(), by, resident.generation));
         }
+        drop(state);
+        let symbols = self.space.symbols();
+        symbols.unlinked(resident.entry as u64, cause);
+        event!("unlinked", key = ?method.key, ?cause, generation = resident.generation);
         if cause == Cause::Evicted {
             self.counters.evictions += 1;
         }

@@ -33,7 +33,7 @@ const fn scene(name: &'static str, play: fn()) -> Scene {
     Scene { name, play, end }
 }
 
-const SCENES: [Scene; 14] = [
+const SCENES: [Scene; 15] = [
     scene("compiles", compiles),
     scene("deleted", deleted),
     scene("dropped while a helper compiles", dropped),
@@ -45,6 +45,7 @@ const SCENES: [Scene; 14] = [
     scene("nothing of the host's stays open", inherited),
     scene("blocked signals, and another directory", elsewhere),
     scene("a forked child ends", forked),
+    scene("stopped for longer than the limit", stopped),
     Scene {
         name: "exits while a helper compiles",
         play: exits,
@@ -412,6 +413,32 @@ fn forked() {
     child.expect_code(0);
     assert_eq!(call(&cache, "add#2").unwrap(), 102);
     assert_eq!(helpers_of("forked"), before);
+    assert_eq!(cache.statistics().helpers_started, 1);
+}
+
+/// The process is stopped while its helper compiles, and the helper too: that is not the method's time.
+fn stopped() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let texts = Texts::new([("add", ADD)]);
+    let cache = Cache::builder(texts)
+        .name("stopped")
+        .isolation(Isolation::own_executable().time_limit(LIMIT))
+        .build()
+        .expect("a cache");
+    tell("stopped");
+    let [helper] = helpers_of("stopped").try_into().expect("one");
+    // SAFETY: our helper's number.
+    assert_eq!(unsafe { libc::kill(helper, libc::SIGSTOP) }, 0);
+    let host = std::process::id();
+    let script = format!(
+        "sleep 0.2; kill -STOP {host}; sleep 2; kill -CONT {host}; sleep 0.1; kill -CONT {helper}"
+    );
+    let mut shell = Command::new("sh").args(["-c", &script]).spawn();
+    let started = Instant::now();
+    assert_eq!(call(&cache, "add#1").unwrap(), 101);
+    assert!(started.elapsed() > 2 * LIMIT, "it was not stopped");
+    let shell = shell.as_mut().expect("it runs").wait();
+    assert!(shell.expect("ours").success());
     assert_eq!(cache.statistics().helpers_started, 1);
 }
 

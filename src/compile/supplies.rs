@@ -19,6 +19,8 @@ pub(crate) struct How {
     pub(crate) staying: bool,
     /// Whether the tier's own emitter may generate the code.
     pub(crate) by_emitter: bool,
+    /// How many times it was halved since a helper took too long.
+    pub(crate) halvings: u8,
 }
 
 /// What the cache gives those that compile.

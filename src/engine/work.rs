@@ -11,6 +11,7 @@ use super::tell::Told;
 use crate::compile::{Batch, Class, How, Work};
 use crate::error::Error;
 use crate::generation::{Open, Sizes};
+use crate::isolate::HelperFailure;
 use crate::method::{Key, Method, Phase, State, Wakers};
 
 /// How long a worker without work sleeps before it looks at the age of its generation.
@@ -111,6 +112,7 @@ impl<K: Key> Core<K> {
             promotes: class.tier > 0,
             staying: false,
             by_emitter: true,
+            halvings: 0,
         };
         let started = Instant::now();
         let mut slot = lock(self.slot_for(worker, class));
@@ -235,6 +237,10 @@ impl<K: Key> Core<K> {
             Err(error) => {
                 // Who is known to be guilty goes first; the rest is tried in halves.
                 let (mut failed, mut rest) = (Vec::new(), Vec::new());
+                let mut halved = how;
+                if how.halvings > 0 || took_too_long(&error) {
+                    halved.halvings = how.halvings.saturating_add(1);
+                }
                 for (b, guilty) in begun.into_iter().zip(std::mem::take(&mut batch.failed)) {
                     match guilty {
                         Some(guilty) => failed.push(b.outcome(how, Err(guilty))),
@@ -249,7 +255,7 @@ impl<K: Key> Core<K> {
                 let (left, right) = rest.split_at(rest.len() / 2);
                 for half in [left, right] {
                     if !half.is_empty() {
-                        self.attempt(slot, half, how);
+                        self.attempt(slot, half, halved);
                     }
                 }
             }
@@ -371,6 +377,13 @@ impl<K: Key> Core<K> {
 
 /// Methods that are to be compiled in the same way.
 type Others<K> = Vec<(How, Vec<Begun<K>>)>;
+
+fn took_too_long(error: &Error) -> bool {
+    let Error::Isolated { failure, .. } = error else {
+        return false;
+    };
+    matches!(failure, HelperFailure::TimedOut { .. })
+}
 
 /// Puts the name of the guilty method, known now, into an error that spoke of a batch.
 pub(super) fn rename(error: Error, name: String) -> Error {

@@ -1,23 +1,28 @@
 //! A socket between host and helper, with a time until which it is waited for.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::wire::{Broken, Frame, Message};
 
+/// How long is waited at a time. If that takes longer it was this process that stood still (it was stopped, or
+/// a debugger holds it), and not the other.
+const SLICE: Duration = Duration::from_millis(100);
+
 /// One end of the socket.
 pub(super) struct Channel<'s> {
     socket: BorrowedFd<'s>,
-    /// For ever, if none.
-    until: Option<Instant>,
+    /// How long it may still be waited; for ever, if none.
+    left: Cell<Option<Duration>>,
 }
 
 impl<'s> Channel<'s> {
     pub(super) fn new(socket: BorrowedFd<'s>, patience: Duration) -> Self {
         Self {
             socket,
-            until: Instant::now().checked_add(patience),
+            left: Cell::new(Some(patience).filter(|patience| *patience != Duration::MAX)),
         }
     }
 
@@ -52,25 +57,30 @@ impl<'s> Channel<'s> {
         }
     }
 
+    /// An error if the time is over, and there is nothing to be done even now.
     fn wait(&self, for_what: libc::c_short) -> std::io::Result<()> {
-        let timeout = match self.until {
+        let slice = self.left.get().map(|left| left.min(SLICE));
+        // Rounded up: it is looked at the clock again.
+        let timeout = match slice {
             None => -1,
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                // Rounded up: it is looked at the clock again.
-                i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX)
-            }
+            Some(Duration::ZERO) => 0,
+            Some(slice) => slice.as_millis() as i32 + 1,
         };
         let mut waits_for = libc::pollfd {
             fd: self.socket.as_raw_fd(),
             events: for_what,
             revents: 0,
         };
+        let started = Instant::now();
         // SAFETY: one structure, which lives through the call. What came of it is seen by trying again.
-        unsafe { libc::poll(&mut waits_for, 1, timeout) };
+        let ready = unsafe { libc::poll(&mut waits_for, 1, timeout) };
+        if let (Some(left), Some(slice)) = (self.left.get(), slice) {
+            if slice.is_zero() && ready == 0 {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            let waited = started.elapsed().min(slice);
+            self.left.set(Some(left - waited));
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a process that was killed may take to end.
@@ -67,18 +67,26 @@ impl Child {
         }
     }
 
-    /// Waits for its end, but not for ever.
-    pub(super) fn wait(&self) -> Ended {
+    /// Waits for its end, but not for ever: `None` if it lives on, though it was killed perhaps.
+    pub(super) fn wait(&self) -> Option<Ended> {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(ended) = self.has_ended() {
+            let ended = self.has_ended();
+            if ended.is_some() || Instant::now() >= until {
                 return ended;
-            }
-            if Instant::now() >= until {
-                return Ended::Unknown;
             }
             self.pause();
         }
+    }
+
+    /// One that takes long to end (inside of the kernel, say) is no zombie afterwards: a thread waits for it.
+    pub(super) fn reap_later(self: &Arc<Self>) {
+        let child = self.clone();
+        // Without a thread it stays one until this process ends: nothing else comes of it.
+        let _ = std::thread::Builder::new()
+            .name("inkpot-reap".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || while child.wait().is_none() {});
     }
 
     /// A moment, or until it ends.
@@ -126,4 +134,26 @@ impl Child {
 
 fn interrupted() -> bool {
     std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_late_is_no_zombie() {
+        let child = std::process::Command::new("sleep").arg("1000").spawn();
+        let pid = child.expect("it runs").id();
+        let child = Arc::new(Child::new(pid));
+        child.reap_later();
+        assert!(child.has_ended().is_none());
+        child.kill();
+        // A zombie would be there still.
+        let there = || std::path::Path::new(&format!("/proc/{pid}")).exists();
+        let until = Instant::now() + Duration::from_secs(20);
+        while there() {
+            assert!(Instant::now() < until, "it is not waited for");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }

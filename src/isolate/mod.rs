@@ -75,6 +75,18 @@ pub struct Isolation {
     memory_limit: u64,
 }
 
+/// Whose module a helper is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// One method's, which is to blame for what happens.
+    Alone,
+    /// A batch's, or what is left of one that was halved so many times since it took too long.
+    Batch(u8),
+}
+
+/// The shortest time that a part of a batch is given (if the limit is longer).
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Which program is the helper.
 #[derive(Clone, Debug)]
 enum Helper {
@@ -106,7 +118,10 @@ impl Isolation {
     }
 
     /// How long a helper may take for a batch; then it is killed, and the batch is tried in halves, down to the
-    /// method that takes so long by itself. Default: 60 seconds. `Duration::MAX` is for ever.
+    /// method that takes so long by itself. Each half is given half the time, and a method by itself all of it: a
+    /// method that hangs costs its worker about three times the limit, and each further one in the same batch at
+    /// most twice the limit more. Time for which this process is stopped does not count. Default: 60 seconds.
+    /// `Duration::MAX` is for ever.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
@@ -117,6 +132,18 @@ impl Isolation {
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
         self
+    }
+
+    /// How long a helper may take for this. Both halves of a batch together get what that had: what is stopped too
+    /// early is halved again, and nothing is blamed but what is alone.
+    fn limit_for(&self, part: Part) -> Duration {
+        match part {
+            Part::Batch(halvings @ 1..) if self.time_limit > SHORTEST => {
+                let parts = 1_u32.checked_shl(halvings.into()).unwrap_or(u32::MAX);
+                (self.time_limit / parts).max(SHORTEST)
+            }
+            _ => self.time_limit,
+        }
     }
 
     /// The helper's program, in words.

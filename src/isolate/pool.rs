@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::process::{Failed, Link, Process};
 use super::wire::Identity;
-use super::{Helper, HelperFailure, Isolation, VARIABLE, serve};
+use super::{Helper, HelperFailure, Isolation, Part, VARIABLE, serve};
 use crate::compile::OptLevel;
 use crate::compile::llvm::{Job, Made, Workshop};
 use crate::config::Config;
@@ -49,7 +49,7 @@ impl Pool {
             failed: AtomicU64::new(0),
         });
         // Before the others: of a wrong program one is enough.
-        let first = pool.take()?;
+        let first = pool.take(false)?;
         pool.give_back(first);
         for _ in 1..config.workers {
             let process = pool.start_one()?;
@@ -62,16 +62,17 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An object of a module, made by a helper. `lone`: the module is one method's.
+    /// An object of a module, made by a helper. `part`: whose module it is.
     ///
     /// What LLVM says against the module is an [`Error::Codegen`], a failure of the process an
     /// [`Error::Isolated`], both without a name. [`Error::NoHelper`] and [`Error::ShuttingDown`] have
     /// nothing to do with this module.
-    pub(crate) fn compile(&self, job: &Job<'_>, bitcode: &[u8], lone: bool) -> Result<Made, Error> {
+    pub(crate) fn compile(&self, job: &Job<'_>, bitcode: &[u8], part: Part) -> Result<Made, Error> {
+        let mut fresh = false;
         loop {
-            let mut process = self.take()?;
+            let mut process = self.take(fresh)?;
             let was_fresh = process.jobs == 0;
-            let failure = match process.compile(&self.isolation, job, bitcode) {
+            let failure = match process.compile(&self.isolation, job, bitcode, part) {
                 Ok(made) => {
                     self.give_back(process);
                     return Ok(made);
@@ -99,36 +100,44 @@ impl Pool {
                 failure,
                 HelperFailure::Died { .. } | HelperFailure::OutOfMemory { .. }
             );
-            if !(lone && by_what_it_did && !was_fresh) {
+            if part != Part::Alone || !by_what_it_did || was_fresh {
                 return Err(Error::Isolated {
                     method: String::new(),
                     failure,
                 });
             }
+            fresh = true;
         }
     }
 
-    /// A helper that is ready.
-    fn take(&self) -> Result<Process, Error> {
+    /// A helper that is ready; if it is to be `fresh`, one that has compiled nothing.
+    pub(super) fn take(&self, fresh: bool) -> Result<Process, Error> {
         loop {
-            let idle = self.lock().idle.pop();
+            let idle = self.take_idle(fresh);
+            let was_idle = idle.is_some();
             let mut process = match idle {
                 Some(process) => process,
                 None => self.start_one()?,
             };
-            // One may have ended while nobody looked: that is no reason to fail.
-            if process.is_gone() {
-                continue;
-            }
-            match process.get_ready(&self.identity, self.isolation.memory_limit) {
+            let ready = process.get_ready(&self.identity, self.isolation.memory_limit);
+            match ready {
+                // One may have ended while nobody looked, ready or not: that is no reason to fail.
+                Ok(()) if was_idle && process.is_gone() => {}
                 Ok(()) => return Ok(process),
                 Err(_) if self.lock().closed => return Err(Error::ShuttingDown),
+                Err(_) if was_idle => {}
                 Err(problem) => return Err(self.no_helper(problem)),
             }
         }
     }
 
-    fn give_back(&self, process: Process) {
+    fn take_idle(&self, fresh: bool) -> Option<Process> {
+        let idle = &mut self.lock().idle;
+        let place = idle.iter().rposition(|p| !fresh || p.jobs == 0)?;
+        Some(idle.remove(place))
+    }
+
+    pub(super) fn give_back(&self, process: Process) {
         let mut state = self.lock();
         if state.closed {
             drop(state);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::channel::Channel;
 use super::child::{Child, Ended};
 use super::wire::{Asked, Broken, Frame, Identity, Message, PROTOCOL};
-use super::{Helper, HelperFailure, Isolation, OUT_OF_MEMORY, VARIABLE};
+use super::{Helper, HelperFailure, Isolation, OUT_OF_MEMORY, Part, VARIABLE};
 use crate::compile::OptLevel;
 use crate::compile::llvm::{Job, Made, measurable};
 
@@ -26,7 +26,7 @@ const SAID: u64 = 4 << 10;
 /// What others may do to a process that its owner waits for.
 pub(super) struct Link {
     socket: OwnedFd,
-    child: Child,
+    child: Arc<Child>,
     /// The process that started it. A forked child of that has this in memory too, but no business with it.
     host: u32,
 }
@@ -88,7 +88,7 @@ impl Process {
         let mut started = Self {
             link: Arc::new(Link {
                 socket: ours.into(),
-                child: Child::new(child.id()),
+                child: Arc::new(Child::new(child.id())),
                 host,
             }),
             said,
@@ -141,11 +141,8 @@ impl Process {
         Err(problem)
     }
 
-    /// Whether it was ready once, and has ended, or talks by itself.
+    /// Whether it was ready, and has ended, or talks by itself.
     pub(super) fn is_gone(&mut self) -> bool {
-        if !self.ready {
-            return false;
-        }
         let mut byte = [0];
         let heard = self.channel(Duration::ZERO).read(&mut byte);
         !matches!(heard, Err(e) if e.kind() == std::io::ErrorKind::TimedOut)
@@ -157,6 +154,7 @@ impl Process {
         isolation: &Isolation,
         job: &Job<'_>,
         bitcode: &[u8],
+        part: Part,
     ) -> Result<Made, Failed> {
         self.jobs += 1;
         let number = self.jobs;
@@ -165,7 +163,8 @@ impl Process {
             asked: Asked::of(job),
             bitcode,
         };
-        let mut channel = self.channel(isolation.time_limit);
+        let limit = isolation.limit_for(part);
+        let mut channel = self.channel(limit);
         let answer = channel.send(&ask).and_then(|()| channel.receive());
         let failure = match understood(&answer) {
             Ok(Message::Compiled {
@@ -187,9 +186,7 @@ impl Process {
                 problem: "its answer was to another question".to_owned(),
             },
             Err(Broken::Garbled(problem)) => HelperFailure::Garbled { problem },
-            Err(Broken::TimedOut) => HelperFailure::TimedOut {
-                limit: isolation.time_limit,
-            },
+            Err(Broken::TimedOut) => HelperFailure::TimedOut { limit },
             Err(Broken::Ended) => self.death(isolation.memory_limit),
         };
         self.link.kill();
@@ -199,13 +196,10 @@ impl Process {
     /// What a process died of that closed its socket.
     fn death(&self, memory_limit: u64) -> HelperFailure {
         // It may be on its way, or live on without a socket.
-        let ended = match self.link.child.wait() {
-            Ended::Unknown => {
-                self.link.kill();
-                self.link.child.wait()
-            }
-            known => known,
-        };
+        let ended = self.link.child.wait().or_else(|| {
+            self.link.kill();
+            self.link.child.wait()
+        });
         let said = self.last_words();
         if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
             return HelperFailure::OutOfMemory {
@@ -213,8 +207,8 @@ impl Process {
             };
         }
         let status = match ended {
-            Ended::With(status) => Some(status),
-            Ended::Unknown => None,
+            Some(Ended::With(status)) => Some(status),
+            Some(Ended::Unknown) | None => None,
         };
         HelperFailure::Died { status, said }
     }
@@ -234,7 +228,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         if self.link.host == std::process::id() {
             self.link.kill();
-            self.link.child.wait();
+            if self.link.child.wait().is_none() {
+                self.link.child.reap_later();
+            }
         }
     }
 }

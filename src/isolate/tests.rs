@@ -5,8 +5,9 @@ mod lies;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Isolation, Pool};
+use super::{Isolation, Part, Pool};
 use crate::compile::OptLevel;
 use crate::compile::llvm::{Counting, Job, Workshop};
 use crate::config::Config;
@@ -75,7 +76,9 @@ fn objects_depend_on_the_bitcode_alone() {
             way += 1;
             let mut here = Workshop::new(&[]).expect("a machine");
             let here = here.compile(&job, &bitcode).expect("an object").object;
-            let there = pool.compile(&job, &bitcode, true).expect("an object");
+            let there = pool
+                .compile(&job, &bitcode, Part::Alone)
+                .expect("an object");
             assert!(here == there.object, "{job:?}");
             assert!(there.object.starts_with(b"\x7fELF"));
         }
@@ -95,7 +98,7 @@ fn llvms_words_come_back() {
             counting: None,
             separable: false,
         };
-        match pool.compile(&job, bitcode, true) {
+        match pool.compile(&job, bitcode, Part::Alone) {
             Err(Error::Codegen { message, .. }) => message,
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("it was compiled"),
@@ -107,6 +110,47 @@ fn llvms_words_come_back() {
         assert_ne!(said("", damaged), "");
     }
     assert_eq!(pool.counts(), (1, 0), "the helper lives");
+}
+
+#[test]
+fn halves_have_half_the_time() {
+    let of = |limit: u64, part| {
+        let isolation = Isolation::own_executable().time_limit(Duration::from_millis(limit));
+        isolation.limit_for(part).as_millis()
+    };
+    for (part, time) in [
+        (Part::Alone, 8000),
+        (Part::Batch(0), 8000),
+        (Part::Batch(1), 4000),
+        (Part::Batch(6), 125),
+        (Part::Batch(7), 100),
+        (Part::Batch(u8::MAX), 100),
+    ] {
+        assert_eq!(of(8000, part), time);
+        assert_eq!(of(50, part), 50);
+    }
+}
+
+/// One that has compiled something is not taken where a fresh one is wanted, and stays.
+#[test]
+fn a_fresh_helper_has_compiled_nothing() {
+    let pool = pool(OptLevel::O0);
+    let job = Job {
+        passes: "default<O0>",
+        level: OptLevel::O0,
+        imports: false,
+        polls: false,
+        counting: None,
+        separable: false,
+    };
+    let program = &programs(50)[0];
+    pool.compile(&job, program, Part::Alone).expect("an object");
+    let fresh = pool.take(true).expect("a helper");
+    assert_eq!(fresh.jobs, 0);
+    pool.give_back(fresh);
+    assert_eq!(pool.take(true).expect("that one").jobs, 0);
+    assert_eq!(pool.take(false).expect("the other").jobs, 1);
+    assert_eq!(pool.counts(), (2, 0));
 }
 
 #[test]
@@ -124,17 +168,17 @@ fn who_waits_is_told_when_the_pool_closes() {
     std::thread::scope(|threads| {
         let compiling = threads.spawn(|| {
             loop {
-                match pool.compile(&job, program, false) {
+                match pool.compile(&job, program, Part::Batch(0)) {
                     Ok(_) => {}
                     Err(error) => return error,
                 }
             }
         });
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
         pool.close();
         let error = compiling.join().expect("no panic");
         assert!(matches!(error, Error::ShuttingDown), "{error}");
     });
-    let refused = pool.compile(&job, program, false).err();
+    let refused = pool.compile(&job, program, Part::Batch(0)).err();
     assert!(matches!(refused, Some(Error::ShuttingDown)), "{refused:?}");
 }

@@ -25,7 +25,7 @@ const BELIEVED: u64 = 1 << 20;
 /// Why nothing was understood.
 #[derive(Clone, Debug)]
 pub(super) enum Broken {
-    /// The other side has gone.
+    /// The other side has gone, perhaps in the middle of a message.
     Ended,
     /// It took too long.
     TimedOut,
@@ -192,7 +192,9 @@ impl Frame {
     pub(super) fn receive(from: &mut impl Read) -> Result<Self, Broken> {
         let mut header = Vec::with_capacity(HEADER);
         from.take(HEADER as u64).read_to_end(&mut header)?;
-        if header.is_empty() {
+        // In the middle of a message is an end as any other.
+        let magic = MAGIC.to_le_bytes();
+        if header.len() < HEADER && header.iter().zip(magic).all(|(is, shall)| *is == shall) {
             return Err(Broken::Ended);
         }
         let mut fields = Fields(&header);
@@ -210,7 +212,7 @@ impl Frame {
         let mut payload = Vec::with_capacity(length.min(BELIEVED) as usize);
         let came = from.take(length).read_to_end(&mut payload)?;
         if (came as u64) < length {
-            return garbled(format!("its message ended after {came} of {length} bytes"));
+            return Err(Broken::Ended);
         }
         Ok(Self { kind, payload })
     }

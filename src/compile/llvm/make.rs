@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::{Llvm, count, heap};
 use crate::compile::{Batch, Frontend, How};
 use crate::error::Error;
-use crate::isolate::Pool;
+use crate::isolate::{Part, Pool};
 use crate::method::Key;
 use crate::tier::counts;
 
@@ -88,7 +88,11 @@ fn made_elsewhere<K: Key>(
 ) -> Result<Vec<u8>, Error> {
     let started = Instant::now();
     let bitcode = module.write_bitcode_to_memory();
-    match helpers.compile(job, bitcode.as_slice(), batch.len() == 1) {
+    let part = match batch.len() {
+        1 => Part::Alone,
+        _ => Part::Batch(batch.how.halvings),
+    };
+    match helpers.compile(job, bitcode.as_slice(), part) {
         Ok(made) => {
             batch.phases.optimise += made.optimise;
             batch.phases.generate += made.generate;

@@ -96,16 +96,15 @@ proptest! {
     }
 
     #[test]
-    fn a_message_that_is_cut_off_is_damaged(
+    fn a_message_that_is_cut_off_is_an_end(
         which in 0usize..5,
         data in proptest::collection::vec(any::<u8>(), 1..300),
         part in 0.0f64..1.0,
     ) {
         let whole = bytes(&messages(7, "text", &data, (true, false))[which]);
         let cut = (whole.len() as f64 * part) as usize;
-        let expected_end = cut == 0;
         let broken = Frame::receive(&mut Cursor::new(&whole[..cut])).err().unwrap();
-        prop_assert_eq!(matches!(broken, Broken::Ended), expected_end, "{:?}", broken);
+        prop_assert!(matches!(broken, Broken::Ended), "{:?}", broken);
     }
 
     /// A few bytes are changed, anywhere in several messages: lengths, kinds, texts, numbers.
@@ -127,7 +126,7 @@ proptest! {
 
     #[test]
     fn noise_is_no_message(noise in proptest::collection::vec(any::<u8>(), 1..200)) {
-        prop_assume!(!noise.starts_with(b"ikpt"));
+        prop_assume!(!noise.starts_with(b"ikpt") && !b"ikpt".starts_with(&noise));
         let (many, broken) = read(&noise);
         prop_assert_eq!(many, 0);
         prop_assert!(matches!(broken, Broken::Garbled(_)), "{:?}", broken);
@@ -157,11 +156,7 @@ fn no_memory_is_reserved_for_what_was_only_announced() {
     for length in [1, LONGEST - 1, LONGEST] {
         let mut from = Announced(Cursor::new(header(4, length)), 0);
         let broken = Frame::receive(&mut from).err();
-        let says = format!("0 of {length} bytes");
-        assert!(
-            matches!(&broken, Some(Broken::Garbled(p)) if p.contains(&says)),
-            "{broken:?}"
-        );
+        assert!(matches!(broken, Some(Broken::Ended)), "{broken:?}");
         assert!(from.1 as u64 <= BELIEVED, "{}", from.1);
     }
     for length in [LONGEST + 1, u64::MAX] {

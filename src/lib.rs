@@ -115,7 +115,10 @@ pub use isolate::{HelperFailure, Isolation};
 pub use lease::Lease;
 pub use method::{Entry, Fallback, FallbackArgument, FallbackResult, Key, MethodType};
 #[doc(hidden)]
-pub use method::{fallback_move as __fallback_move, fallback_result as __fallback_result};
+pub use method::{
+    fallback_convention as __fallback_convention, fallback_move as __fallback_move,
+    fallback_result as __fallback_result,
+};
 pub use observe::{
     Bytes, CompileTime, Event, EvictedBy, Listener, MethodIs, Occupancy, Overdue, Stall,
     Statistics, Staying, Symbol,

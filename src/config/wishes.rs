@@ -92,8 +92,9 @@ impl<K: Key> Builder<K> {
     /// Methods that nobody waits for are compiled when they have been asked for so many times, the last and the first no
     /// longer than `within` apart: by [`request`](crate::Handle::request), by
     /// [`entry_or_fallback`](crate::Handle::entry_or_fallback), and by calls that go to a [fallback](Builder::fallback).
-    /// Once it has been evicted a method is counted anew. Who waits, in [`get`](crate::Handle::get) or in a call without
-    /// a fallback, is always served. Default: 1, at once.
+    /// They are counted by quarters of that time, so up to a quarter more may lie between them. Once it has been evicted
+    /// a method is counted anew. Who waits, in [`get`](crate::Handle::get) or in a call without a fallback, is always
+    /// served. Default: 1, at once.
     pub fn admit_after(mut self, asks: u32, within: Duration) -> Self {
         self.config.wishes.admission = Admission { asks, within };
         self

@@ -19,11 +19,12 @@ impl<K: Key> Core<K> {
     /// Whether one more wish for a method, by somebody who does not wait, has it compiled.
     pub(super) fn grants(&self, state: &mut State) -> bool {
         let settings = &self.config.wishes;
-        if state.thrash.puts_off(Instant::now(), settings.damping) {
+        let now = Instant::now();
+        if state.thrash.puts_off(now, settings.damping) {
             self.damped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        let granted = state.asks.admits(settings.admission);
+        let granted = state.asks.admits(settings.admission, now);
         if !granted {
             self.not_admitted.fetch_add(1, Ordering::Relaxed);
         }

@@ -297,6 +297,11 @@ unsafe impl FallbackResult for () {}
 ///     unsafe extern "C" fn too_many(word: usize, a: i64, b: i64, c: i64, d: i64, e: i64, f: i64) {}
 /// }
 /// ```
+/// ```compile_fail
+/// inkpot::fallback! {
+///     unsafe extern "win64" fn elsewhere(word: usize, a: i64) {}
+/// }
+/// ```
 #[macro_export]
 macro_rules! fallback {
     (
@@ -311,6 +316,7 @@ macro_rules! fallback {
             unsafe extern $abi fn body($($argument: $type,)* $word: usize) $(-> $result)? {
                 $body
             }
+            const _: () = $crate::__fallback_convention($abi);
             const _: () = $crate::__fallback_result::<(($($result)?))>();
             ::core::arch::naked_asm!(
                 ".byte {rex}, 0x89, {to}", // mov <register number `REGISTER` for arguments>, r10
@@ -342,5 +348,32 @@ pub const fn fallback_move<const GENERAL: usize>() -> [u8; 2] {
     }
 }
 
+/// Refuses conventions by which arguments are in other registers.
+#[doc(hidden)]
+pub const fn fallback_convention(abi: &str) {
+    assert!(
+        matches!(
+            abi.as_bytes(),
+            b"C" | b"C-unwind" | b"sysv64" | b"sysv64-unwind"
+        ),
+        "a fallback's convention is \"C\" or \"C-unwind\""
+    );
+}
+
 #[doc(hidden)]
 pub const fn fallback_result<R: FallbackResult>() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conventions_with_other_registers_are_refused() {
+        for abi in ["C", "C-unwind", "sysv64", "sysv64-unwind"] {
+            fallback_convention(abi);
+        }
+        for abi in ["win64", "efiapi", "Rust", "c", "vectorcall", "system", ""] {
+            assert!(std::panic::catch_unwind(|| fallback_convention(abi)).is_err());
+        }
+    }
+}

@@ -19,7 +19,9 @@ pub(crate) use callback::CALLBACK_BYTES;
 pub(crate) use cells::{ASKED_BY_EMBEDDER, ASKED_BY_RECLAIMER, CellWord, FULL, POLL};
 pub use entry::{Entry, MethodType};
 pub(crate) use failure::{Failure, Patience};
-pub use fallback::{Fallback, FallbackArgument, FallbackResult, fallback_move, fallback_result};
+pub use fallback::{
+    Fallback, FallbackArgument, FallbackResult, fallback_convention, fallback_move, fallback_result,
+};
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
 pub(crate) use table::Table;

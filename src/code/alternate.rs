@@ -3,6 +3,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::unmap::unmap;
 use super::{PAGE, page_up};
 
 /// What a handler may use, besides what the kernel puts there.
@@ -66,7 +67,10 @@ impl Stack {
             if memory == libc::MAP_FAILED {
                 return None;
             }
-            libc::mprotect(memory, guard, libc::PROT_NONE);
+            if libc::mprotect(memory, guard, libc::PROT_NONE) != 0 {
+                unmap(memory as usize, len);
+                return None;
+            }
             let new = libc::stack_t {
                 ss_sp: memory.byte_add(guard),
                 ss_flags: 0,
@@ -90,10 +94,11 @@ impl Drop for Stack {
         if now.ss_flags & libc::SS_ONSTACK != 0 {
             return; // a handler on it ends the process, or the thread
         }
-        if now.ss_sp as usize == self.memory as usize + PAGE as usize {
-            alternate(Some(&self.before));
+        let is_ours = now.ss_sp as usize == self.memory as usize + PAGE as usize;
+        if is_ours && alternate(Some(&self.before)).is_none() {
+            return; // still in use, then
         }
         // SAFETY: the memory is this thread's, and no longer its alternate stack.
-        unsafe { libc::munmap(self.memory, self.len) };
+        unsafe { unmap(self.memory as usize, self.len) };
     }
 }

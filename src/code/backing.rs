@@ -3,11 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Advice, MmapMut, MmapOptions};
-
-use crate::code::{PAGE, page_up};
+use crate::code::{PAGE, page_up, unmap};
 use crate::error::{Error, MapStep};
 
 /// A sparse memfd as long as the reservation: a byte's offset in the file is its distance from
@@ -98,22 +97,37 @@ impl Backing {
         }
     }
 
-    /// A writable view of the pages that contain `offset..offset + len`, and the distance of
-    /// `offset` from its start.
-    pub(super) fn writable(&self, offset: u64, len: u64) -> io::Result<(MmapMut, usize)> {
+    /// A writable view of the pages that contain `offset..offset + len`.
+    pub(super) fn writable(&self, offset: u64, len: u64) -> io::Result<View> {
         let start = offset / PAGE * PAGE;
-        let end = page_up(offset + len);
-        // SAFETY: the file is a memfd of this process alone and never truncated, and the bytes
-        // that callers write are not yet published to any thread (`Run::write`).
-        let view = unsafe {
-            MmapOptions::new()
-                .offset(start)
-                .len((end - start) as usize)
-                .map_mut(&self.file)?
+        let mapped = (page_up(offset + len) - start) as usize;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a mapping wherever there is room.
+        let at = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mapped,
+                protection,
+                libc::MAP_SHARED,
+                self.file.as_raw_fd(),
+                start as i64,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let view = View {
+            at: at.cast(),
+            mapped,
+            skip: (offset - start) as usize,
+            len: len as usize,
         };
         // A child has no use for a writable view of its parent's code.
-        view.advise(Advice::DontFork)?;
-        Ok((view, (offset - start) as usize))
+        // SAFETY: the whole of the mapping that was just made.
+        match unsafe { libc::madvise(at, mapped, libc::MADV_DONTFORK) } {
+            0 => Ok(view),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Maps `len` bytes of the file at `address`, readable and, for code, executable.
@@ -144,5 +158,29 @@ impl Backing {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Pages through which code is written, until this is dropped.
+pub(super) struct View {
+    at: *mut u8,
+    mapped: usize,
+    skip: usize,
+    len: usize,
+}
+
+impl View {
+    /// The bytes that were asked for.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: they lie in the mapping, which nobody else has; the file is a memfd of this process alone and
+        // never truncated, and what callers write is not yet published to any thread (`CodeSpace::write`).
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(self.skip), self.len) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: mapped when this was made, and lent only for as long as this is.
+        unsafe { unmap::unmap(self.at as usize, self.mapped) };
     }
 }

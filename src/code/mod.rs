@@ -26,6 +26,7 @@ mod reservation;
 mod slots;
 mod space;
 mod symbols;
+mod unmap;
 
 pub use fault::install_fault_handler;
 pub use quarantine::Quarantine;

@@ -1,5 +1,6 @@
 //! The address space that a cache owns, from its first method to its last.
 
+use super::unmap;
 use crate::error::{Error, MapStep};
 
 /// A `PROT_NONE` span of address space. Dropping it unmaps all of it.
@@ -29,7 +30,8 @@ impl Reservation {
                     return Ok(Self { base, len });
                 }
                 // A kernel that does not know the flag took the address as a hint.
-                unmap(base, len);
+                // SAFETY: mapped above, and known to nobody.
+                unsafe { unmap::unmap(base as usize, len as usize) };
             }
         }
         let base = map_none(0, len, 0).map_err(|e| Error::map(MapStep::Reserve, len, e))?;
@@ -47,7 +49,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        unmap(self.base, self.len);
+        // SAFETY: mapped by `new`; the cache is gone, and nothing points into it any more.
+        unsafe { unmap::unmap(self.base as usize, self.len as usize) };
     }
 }
 
@@ -60,12 +63,6 @@ fn map_none(at: u64, len: u64, extra: i32) -> std::io::Result<u64> {
     } else {
         Ok(base as u64)
     }
-}
-
-fn unmap(base: u64, len: u64) {
-    // SAFETY: the span was mapped by `map_none` and belongs to the one `Reservation` being
-    // dropped (or never made); nothing points into it any more.
-    unsafe { libc::munmap(base as *mut _, len as usize) };
 }
 
 /// The lowest mapped address of the process: where the executable starts, unless it is not

@@ -347,8 +347,8 @@ impl CodeSpace {
         let view = backing
             .populate(file_offset, len)
             .and_then(|()| backing.writable(file_offset, len));
-        let (mut view, skip) = view.map_err(|e| Error::map(MapStep::Write, len, e))?;
-        Ok(fill(&mut view[skip..skip + len as usize]))
+        let mut view = view.map_err(|e| Error::map(MapStep::Write, len, e))?;
+        Ok(fill(view.bytes()))
     }
 
     /// Unmaps a run and gives its memory back. On failure (the kernel may lack memory for the

@@ -96,6 +96,7 @@ mod loaded;
 mod method;
 mod observe;
 mod reclaim;
+mod sync;
 mod tier;
 
 pub use inkwell;
@@ -125,6 +126,12 @@ pub use observe::{
 };
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 pub use tier::Tier;
+
+/// What the simulations of this repository's tests need, and nobody else.
+#[cfg(feature = "_shuttle")]
+#[doc(hidden)]
+#[path = "sync/simulated/face.rs"]
+pub mod __simulation;
 
 /// What a panic said, if it said it in words.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -19,13 +19,19 @@
 //! What is free is `PROT_NONE`, never a hole: no other `mmap` of the process can take it.
 
 pub(crate) mod alternate;
+#[cfg_attr(feature = "_checked", path = "checked/backing.rs")]
 mod backing;
 mod fault;
+#[cfg(feature = "_checked")]
+#[path = "checked/memory.rs"]
+pub mod memory;
 mod quarantine;
+#[cfg_attr(feature = "_checked", path = "checked/reservation.rs")]
 mod reservation;
 mod slots;
 mod space;
 mod symbols;
+#[cfg_attr(feature = "_checked", allow(dead_code))]
 mod unmap;
 
 pub use fault::install_fault_handler;
@@ -39,4 +45,12 @@ pub(crate) const PAGE: u64 = 4096;
 /// Rounds up to whole pages.
 pub(crate) const fn page_up(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE) * PAGE
+}
+
+/// Whether the system fails now, as far as a checker makes it up.
+#[cfg(feature = "_shuttle")]
+use crate::sync::simulated::world::refuses;
+#[cfg(feature = "_loom")]
+const fn refuses() -> bool {
+    false
 }

@@ -1,10 +1,12 @@
 //! Quarantine: what was unmapped stays `PROT_NONE` for a while before its addresses are used again.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::Kind;
+use crate::sync::time::Instant;
+use crate::sync::{Mutex, MutexGuard};
 
 /// For how long code that has gone keeps its addresses to itself: set by
 /// [`Builder::quarantine`](crate::Builder::quarantine).

@@ -65,6 +65,20 @@ fn map_none(at: u64, len: u64, extra: i32) -> std::io::Result<u64> {
     }
 }
 
+/// # Safety
+/// The span lies in the reservation, and what was mapped there is in use by nobody.
+pub(super) unsafe fn map_anonymous(address: u64, len: u64, protection: i32) -> std::io::Result<()> {
+    debug_assert_eq!(address % super::PAGE, 0);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: the caller's promise.
+    let at = unsafe { libc::mmap(address as *mut _, len as usize, protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// The lowest mapped address of the process: where the executable starts, unless it is not
 /// position independent.
 fn lowest_mapping() -> Option<u64> {

@@ -1,15 +1,16 @@
 //! The stripes of a reservation, and the runs of slots that generations hold in them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::backing::Backing;
+use super::page_up;
 use super::quarantine::{Freed, Quarantine, Ward};
-use super::reservation::Reservation;
+use super::reservation::{Reservation, map_anonymous};
 use super::slots::Slots;
 use super::symbols::{Listed, Symbols};
-use super::{PAGE, page_up};
 use crate::error::{Error, MapStep};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a stripe holds, and with that its permission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +49,7 @@ const KINDS: [Kind; 9] = [
 
 impl Kind {
     /// Stripe length and slot size in bytes. The sum stays below 2 GiB.
+    #[cfg(not(feature = "_checked"))]
     const fn shape(self) -> (u64, u64) {
         const MIB: u64 = 1 << 20;
         match self {
@@ -60,6 +62,25 @@ impl Kind {
             Kind::Data => (128 * MIB, 16 << 10),
             Kind::Callbacks => (16 * MIB, 16 << 10),
         }
+    }
+
+    /// As little as a checker gets along with: so that it can also run out.
+    #[cfg(feature = "_checked")]
+    const fn shape(self) -> (u64, u64) {
+        const PAGES: u64 = super::PAGE;
+        // Loom looks at each word that there is.
+        const SLOTS: u64 = if cfg!(feature = "_loom") { 8 } else { 64 };
+        match self {
+            Kind::Thunks | Kind::Cells => (16 * PAGES, PAGES),
+            Kind::Fallbacks | Kind::FallbackPairs | Kind::Callbacks => (16 * PAGES, 4 * PAGES),
+            Kind::Text | Kind::Constants | Kind::Unwind => (SLOTS * 2 * PAGES, 2 * PAGES),
+            Kind::Data => (8 * PAGES, PAGES),
+        }
+    }
+
+    /// The size of its slots.
+    pub(crate) const fn slot(self) -> u64 {
+        self.shape().1
     }
 
     fn private(self) -> bool {
@@ -454,20 +475,6 @@ impl CodeSpace {
                 resident: a.resident + b.resident,
                 mappings: a.mappings + b.mappings,
             })
-    }
-}
-
-/// # Safety
-/// The span lies in the reservation, and what was mapped there is in use by nobody.
-unsafe fn map_anonymous(address: u64, len: u64, protection: i32) -> std::io::Result<()> {
-    debug_assert_eq!(address % PAGE, 0);
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // SAFETY: the caller's promise.
-    let at = unsafe { libc::mmap(address as *mut _, len as usize, protection, flags, -1, 0) };
-    if at == libc::MAP_FAILED {
-        Err(std::io::Error::last_os_error())
-    } else {
-        Ok(())
     }
 }
 

@@ -6,14 +6,16 @@ mod pace;
 mod tests;
 
 use std::cell::Cell;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 pub(crate) use self::lists::Class;
 use self::lists::Lists;
 use self::pace::Pace;
 use crate::config::{Backlog, BacklogSettings};
 use crate::method::{Key, Method};
+use crate::sync::time::Instant;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 
 /// What a worker is to do next.
 pub(crate) enum Work<K: Key> {

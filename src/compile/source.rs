@@ -1,10 +1,10 @@
 //! The IR of methods, kept for another tier, and for those that inline them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::invalidate::Bond;
 use crate::method::{Key, Method};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Bitcode of the methods of one batch, before their calls were lowered.
 pub(crate) struct Bitcode<K: Key> {

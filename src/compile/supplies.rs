@@ -1,6 +1,5 @@
 //! What a batch is given by the cache, besides its methods.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use super::llvm::DebugInfo;
@@ -8,6 +7,7 @@ use super::source::Source;
 use crate::config::TooLong;
 use crate::invalidate::{Assumption, Relying};
 use crate::method::{Key, Method, Table};
+use crate::sync::atomic::AtomicU64;
 
 /// How a batch is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

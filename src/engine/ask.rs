@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::exit;
@@ -14,6 +13,8 @@ use crate::config::{Backlog, BacklogSettings};
 use crate::error::Error;
 use crate::method::{FULL, Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
+use crate::sync::atomic::Ordering;
+use crate::sync::{thread, thread_local};
 
 /// Who has a method queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +72,7 @@ impl<K: Key> Core<K> {
             if self.config.workers > 0 {
                 self.queue.wait_for_room(limit);
             } else if !self.compile_for_oneself(None) {
-                std::thread::yield_now(); // somebody else has made room
+                thread::yield_now(); // somebody else has made room
             }
         }
     }

@@ -1,10 +1,9 @@
 //! What all handles, participants and threads of one cache share.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{JoinHandle, current};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
+use thread::{JoinHandle, current};
 
 use super::help::Seats;
 use super::ledger::{Bonds, Choice, Ledger, Limits, Locked, bookkeeping_per_method};
@@ -23,6 +22,8 @@ use crate::invalidate::Relying;
 use crate::method::{CALLBACK_BYTES, Key, ResolveContext, Table};
 use crate::observe::Listener;
 use crate::reclaim::{Domain, Holds};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// The engine of a cache. It ends (and with it all code) when neither a handle nor a participant
 /// nor a thread of its own refers to it any more.
@@ -228,7 +229,7 @@ impl<K: Key> Core<K> {
 
 impl<K: Key> Drop for Core<K> {
     fn drop(&mut self) {
-        if *self.forked.get_mut() {
+        if self.forked.load(Ordering::Relaxed) {
             // The parent's threads were in the middle of things; the child leaves it all alone.
             return;
         }
@@ -300,7 +301,7 @@ impl<K: Key> Life<K> {
     /// Starts the thread that tells the listener. It holds no cache, and may wait for one: so may a listener.
     fn tell(&self, outbox: Arc<Outbox<K>>) -> Result<(), Error> {
         let name = format!("{}-tell", self.core.config.name);
-        let thread = std::thread::Builder::new().name(name);
+        let thread = thread::Builder::new().name(name);
         let thread = thread.spawn(move || outbox.tell_until_closed());
         let thread = thread.map_err(|e| Error::map(MapStep::Thread, 0, e))?;
         *lock(&self.threads.teller) = Some(thread);
@@ -310,7 +311,7 @@ impl<K: Key> Life<K> {
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let serving = exit::Serving::begins();
         let core = self.core.clone();
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let thread = thread::Builder::new().name(name).spawn(move || {
             // Last of all: if this thread is the last to hold the cache, it takes it apart.
             let _serving = serving;
             let _core = core;

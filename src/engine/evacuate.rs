@@ -16,7 +16,6 @@
 //! what they were; whoever loads the cell from then on gets the new code.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::ask::Asker;
 use super::core::{Core, lock};
@@ -26,6 +25,7 @@ use crate::error::Error;
 use crate::generation::{Failure, Open, Sizes};
 use crate::link::Recipe;
 use crate::method::{Key, Method, State};
+use crate::sync::time::Instant;
 
 /// Methods that are moved at a time.
 const TOGETHER: usize = 64;

@@ -10,7 +10,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
-use super::core::{Core, lock};
+use super::core::Core;
 use super::exit;
 use crate::invalidate::hold_for_fork;
 use crate::method::{ASKED_BY_RECLAIMER, Key};
@@ -66,6 +66,10 @@ impl<K: Key> Forks for Core<K> {
 
 static CACHES: Mutex<Vec<Weak<dyn Forks>>> = Mutex::new(Vec::new());
 
+fn known() -> MutexGuard<'static, Vec<Weak<dyn Forks>>> {
+    CACHES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// From now on forks are handled.
 pub(crate) fn handle() {
     static HANDLERS: Once = Once::new();
@@ -79,7 +83,7 @@ pub(crate) fn handle() {
 pub(super) fn register<K: Key>(core: &Arc<Core<K>>) {
     handle();
     let weak: Weak<Core<K>> = Arc::downgrade(core);
-    let mut caches = lock(&CACHES);
+    let mut caches = known();
     caches.retain(|cache| cache.strong_count() > 0);
     caches.push(weak);
 }
@@ -104,7 +108,7 @@ static HELD: Slot = Slot(UnsafeCell::new(None));
 
 unsafe extern "C" fn prepare() {
     let quiet = FORKING.write().unwrap_or_else(PoisonError::into_inner);
-    let list = lock(&CACHES);
+    let list = known();
     let caches: Vec<Arc<dyn Forks>> = list
         .iter()
         .filter_map(Weak::upgrade)

@@ -8,13 +8,14 @@
 
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::core::{Core, lock};
 use super::exit;
 use super::wait::Deadline;
 use crate::compile::{Work, on_a_worker, set_on_a_worker};
 use crate::method::Key;
+use crate::sync::{Condvar, Mutex};
 
 /// Threads of the embedder's that compile at the same time, at most: where there are no workers, and
 /// where there are.

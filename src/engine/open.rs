@@ -1,8 +1,5 @@
 //! The open generations of workers: opened, full, sealed.
 
-use std::sync::Mutex;
-use std::time::Instant;
-
 use super::core::{Core, lock};
 use super::fork;
 use super::help::Seats;
@@ -11,6 +8,8 @@ use crate::config::ContextRelease;
 use crate::error::Error;
 use crate::generation::{Body, Context, Open, Region};
 use crate::method::Key;
+use crate::sync::Mutex;
+use crate::sync::time::Instant;
 
 /// Bytes of code that a generation may always map: its first slots, of text and of constants. A
 /// share of a small budget would be less, and every method would get a generation of its own.

@@ -1,13 +1,15 @@
 //! Compilations that take longer than they should: they are named while they go on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::tell::Told;
 use crate::method::{Key, Method};
 use crate::observe::Overdue;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::time::Instant;
 
 /// Methods that are named, at most.
 const NAMED: usize = 16;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::core::Core;
 use super::fork;
@@ -16,6 +16,7 @@ use crate::invalidate::{self, settle};
 use crate::link::{self, Object};
 use crate::method::Key;
 use crate::observe::CompileTime;
+use crate::sync::time::Instant;
 
 impl<K: Key> Core<K> {
     /// Links an object into the open generation, and publishes its methods.

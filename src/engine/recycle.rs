@@ -1,8 +1,8 @@
 //! The reclaimer at work: what is dead waits for a grace period, and is then taken apart.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::fork;
@@ -16,6 +16,9 @@ use crate::invalidate::Inner;
 use crate::method::{Key, Method};
 use crate::observe::{Stall, event};
 use crate::reclaim::{Domain, Grace, Reclaimer};
+use crate::sync::fault::kept;
+use crate::sync::time::Instant;
+use crate::sync::{Condvar, Mutex};
 
 /// Grace periods whose age is remembered.
 const REMEMBERED_AGES: usize = 256;
@@ -165,7 +168,7 @@ impl<K: Key> Core<K> {
         }
         let (over, running) = std::mem::take(&mut reclaim.wakes)
             .into_iter()
-            .partition(|w| w.grace.is_over());
+            .partition(|w| w.grace.is_over() || !kept("recycle.grace"));
         reclaim.wakes = running;
         let mut corpses = std::mem::take(&mut reclaim.refused);
         corpses.append(&mut reclaim.held);
@@ -248,7 +251,7 @@ impl<K: Key> Core<K> {
     /// returned.
     fn recycle(&self, reclaim: &mut Reclaim<K>, mut corpse: Corpse<K>) -> Option<Remains<K>> {
         let first_time = !corpse.was_held;
-        if !corpse.body.region.close(self.domain.holds()) {
+        if !corpse.body.region.close(self.domain.holds()) && kept("recycle.held") {
             if first_time {
                 corpse.was_held = true;
                 self.ledger().hold(&corpse.charge);
@@ -398,7 +401,10 @@ fn trim<K: Key>(reclaim: &mut Reclaim<K>, bytes: u64, at_rest: bool) {
     let enough = reclaim.untrimmed >= TRIM_BYTES || (at_rest && reclaim.untrimmed > 0);
     if enough && reclaim.last_trim.elapsed() >= TRIM_PAUSE {
         // SAFETY: no preconditions.
-        unsafe { libc::malloc_trim(0) };
+        #[cfg(not(feature = "_checked"))]
+        unsafe {
+            libc::malloc_trim(0)
+        };
         reclaim.untrimmed = 0;
         reclaim.last_trim = Instant::now();
     }

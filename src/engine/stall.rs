@@ -1,12 +1,13 @@
 //! What keeps memory from coming back: it is asked for safepoints, seen, and named.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::core::Core;
 use super::recycle::Reclaim;
 use crate::method::{ASKED_BY_RECLAIMER, Key};
 use crate::observe::{Stall, event};
+use crate::sync::time::Instant;
 
 /// A grace period that is older is not just about to end: code is asked for safepoints.
 const ASK_AFTER: Duration = Duration::from_millis(2);

@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::method::{Key, Method};
 use crate::observe::{CompileTime, Event, EvictedBy, Listener, Overdue};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Events that wait, at most.
 const MOST: usize = 1 << 16;
@@ -200,13 +201,15 @@ impl<K: Key> Outbox<K> {
     pub(crate) fn tell_until_closed(&self) {
         loop {
             self.tell();
-            let waiting = self.lock();
+            let mut waiting = self.lock();
             if waiting.closed && waiting.is_empty() {
                 return;
             }
-            let empty = |w: &mut Waiting<K>| w.is_empty() && !w.closed;
             // Nobody else tells for long while there is this thread.
-            drop(self.arrived.wait_while(waiting, empty));
+            while waiting.is_empty() && !waiting.closed {
+                let again = self.arrived.wait(waiting);
+                waiting = again.unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 

@@ -4,10 +4,10 @@
 //! anybody is, the method is no victim of eviction, and its request is not dropped; when the last gives
 //! up and nobody wished for it besides, the request is dropped, unless it is being compiled already.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ask::Asker;
 use super::core::Core;
@@ -15,6 +15,8 @@ use super::tell::Told;
 use crate::compile::on_a_worker;
 use crate::error::Error;
 use crate::method::{Key, Method, Phase, State, Wakers};
+use crate::sync::time::Instant;
+use crate::sync::{MutexGuard, thread};
 
 /// Compilations that may be in vain, because the method was invalidated meanwhile, before who waits is
 /// told so.
@@ -86,7 +88,7 @@ impl<K: Key> Waiting<'_, K> {
                 drop(state);
                 if !core.compile_for_oneself(self.deadline) {
                     // Somebody has just taken it, and is going to say so.
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
                 continue;
             }

@@ -2,12 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::core::Core;
 use crate::error::Error;
 use crate::method::{Key, Method, State};
+use crate::sync::atomic::Ordering;
+use crate::sync::time::Instant;
 
 impl<K: Key> Core<K> {
     /// The failure for which a method is not compiled now, whoever asks.

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::exit;
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::generation::{Open, Sizes};
 use crate::isolate::HelperFailure;
 use crate::method::{Key, Method, Phase, State, Wakers};
+use crate::sync::time::Instant;
 
 /// How long a worker without work sleeps before it looks at the age of its generation.
 const SHORTEST_REST: Duration = Duration::from_millis(10);

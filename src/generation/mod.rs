@@ -15,10 +15,10 @@ pub(crate) use region::{Added, Failure, Region, Sizes};
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::invalidate::Inner;
 use crate::method::{Key, Method};
+use crate::sync::time::Instant;
 
 /// What a backend keeps per generation (an LLVM context), type-erased, and its size in bytes as
 /// measured.

@@ -1,9 +1,10 @@
 //! Spare contexts, with the prelude built, so that opening a generation costs the compile path
 //! nothing.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::Context;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Contexts that are ready. The reclaimer fills it, compile workers take from it.
 pub(crate) struct Pool {
@@ -20,7 +21,7 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Context>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Context>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

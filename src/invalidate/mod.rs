@@ -16,12 +16,12 @@ mod token;
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use self::lists::Fallen;
 pub(crate) use self::lists::{Inner, Relying, hold_for_fork};
 pub use self::token::Invalidation;
+use crate::sync::atomic::Ordering;
 
 /// Something that compiled code relies on: a class's table of methods, the value of a constant, the
 /// types that were seen so far.
@@ -191,14 +191,14 @@ impl fmt::Debug for Assumption {
 /// that).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assumed {
-    address: *const AtomicU64,
+    address: *const std::sync::atomic::AtomicU64,
     value: u64,
 }
 
 impl Assumed {
     /// Where the assumption's version is, for as long as the method's code: eight bytes, aligned. It is
     /// to be loaded atomically (monotonic will do).
-    pub fn address(&self) -> *const AtomicU64 {
+    pub fn address(&self) -> *const std::sync::atomic::AtomicU64 {
         self.address
     }
 
@@ -241,8 +241,8 @@ impl Inner {
     }
 
     /// As code has it; no two have the same.
-    pub(crate) fn address(&self) -> *const AtomicU64 {
-        &self.version
+    pub(crate) fn address(&self) -> *const std::sync::atomic::AtomicU64 {
+        (&raw const self.version).cast()
     }
 }
 

@@ -1,6 +1,8 @@
 //! How often a method was asked for by who does not wait.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::time::Instant;
 
 /// When a wish for a method is granted: after so many within a time.
 #[derive(Clone, Copy, Debug)]

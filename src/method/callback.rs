@@ -30,16 +30,17 @@
 use std::arch::{asm, global_asm};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::{errno, resolve};
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
 use crate::reclaim::{self, Domain, Visit, give_up};
+use crate::sync::{Mutex, MutexGuard};
 
 const STUB: u64 = 16;
 /// Stubs that are made at a time: one slot of their stripe.
-const CHUNK: u64 = (16 << 10) / STUB;
+const CHUNK: u64 = Kind::Callbacks.slot() / STUB;
 /// Numbers taken by the header.
 const FIRST: u32 = 3;
 /// Chunks that fill the stripe.

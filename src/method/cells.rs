@@ -29,12 +29,13 @@
 //!   + 64 | add 1 to the counter at rdi in the thread's table; is it esi? no: ret; yes: push rdx | jmp stub
 //! ```
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
 use crate::method::resolve::{self, ResolveContext};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::tier::counts;
 
 /// The part of a cell that calls read. It lies in memory that outlives every use (the cache's
@@ -85,7 +86,7 @@ const CELL: u64 = 16;
 const THUNK: u64 = 16;
 const RESOLVE: u64 = 6;
 /// Cells that are made at a time: one slot of the stripe of either kind.
-const CHUNK: u64 = (64 << 10) / CELL;
+const CHUNK: u64 = Kind::Cells.slot() / CELL;
 /// Numbers taken by the stub, and by what polls call.
 const FIRST: u32 = 8;
 /// Who asks code to come to polls: the reclaimer, for safepoints, and the embedder.
@@ -105,6 +106,32 @@ const ROUND_AT: usize = 64;
 pub(crate) struct Cells {
     space: Arc<CodeSpace>,
     free: Mutex<Free>,
+    #[cfg(feature = "_loom")]
+    aside: Aside,
+}
+
+/// Loom's atomics are more than their words, and cannot be where code expects them.
+#[cfg(feature = "_loom")]
+struct Aside {
+    words: Box<[CellWord]>,
+    flag: AtomicU32,
+}
+
+#[cfg(feature = "_loom")]
+impl Aside {
+    /// Cells that a model may have.
+    const CELLS: u64 = 16;
+
+    fn new(space: &CodeSpace) -> Self {
+        let word = |number| CellWord {
+            entry: AtomicUsize::new((space.base(Kind::Thunks) + number * THUNK + RESOLVE) as usize),
+            called: AtomicUsize::new(0),
+        };
+        Self {
+            words: (0..Self::CELLS).map(word).collect(),
+            flag: AtomicU32::new(0),
+        }
+    }
 }
 
 /// A chunk's cells and thunks, as far as they could be had.
@@ -132,6 +159,8 @@ impl Cells {
         context: *const ResolveContext,
     ) -> Result<Self, Error> {
         let cells = Self {
+            #[cfg(feature = "_loom")]
+            aside: Aside::new(&space),
             space,
             free: Mutex::new(Free {
                 next: FIRST,
@@ -142,7 +171,7 @@ impl Cells {
         Ok(cells)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
+    fn lock(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -180,6 +209,13 @@ impl Cells {
     }
 
     /// The entry word of a cell that has been allocated.
+    #[cfg(feature = "_loom")]
+    pub(crate) fn word(&self, number: u32) -> &CellWord {
+        &self.aside.words[number as usize]
+    }
+
+    /// The entry word of a cell that has been allocated.
+    #[cfg(not(feature = "_loom"))]
     pub(crate) fn word(&self, number: u32) -> &CellWord {
         // SAFETY: `number` came from `allocate`, so `grow` has mapped and initialised the cell
         // as a `CellWord`; it stays mapped as long as the reservation, which `self` keeps.
@@ -201,6 +237,12 @@ impl Cells {
         }
     }
 
+    #[cfg(feature = "_loom")]
+    fn flag(&self) -> &AtomicU32 {
+        &self.aside.flag
+    }
+
+    #[cfg(not(feature = "_loom"))]
     fn flag(&self) -> &AtomicU32 {
         // SAFETY: the first cells were mapped by `new`, and are no cells, so the word is only ever
         // used as this flag; it stays mapped as long as the reservation, which `self` keeps.

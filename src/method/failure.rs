@@ -1,8 +1,9 @@
 //! How the last compilation of a method ended that failed, and until when that stands.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Error;
+use crate::sync::time::Instant;
 
 /// A failure, in its method's state.
 pub(crate) struct Failure {

@@ -16,12 +16,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::errno;
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
 use crate::reclaim::give_up;
+use crate::sync::Mutex;
 
 /// Where calls of a method go while it has no code, and what they bring: what a front end
 /// [says of a key](crate::Frontend::fallback).
@@ -76,7 +77,7 @@ impl Fallback {
 
 const THUNK: u64 = 16;
 /// Thunks that are made at a time: one slot of the stripe of either kind.
-const CHUNK: u64 = (64 << 10) / THUNK;
+const CHUNK: u64 = Kind::Fallbacks.slot() / THUNK;
 
 /// What a thunk loads. In memory that outlives every use (the cache's reservation).
 #[repr(C)]

@@ -24,6 +24,8 @@ pub use fallback::{
 };
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
+#[cfg(feature = "_shuttle")]
+pub use resolve::{resolve, resolver};
 pub(crate) use table::Table;
 pub(crate) use thrash::Thrash;
 pub(crate) use wakers::Wakers;

@@ -2,8 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::table::Table;
@@ -12,6 +11,8 @@ use super::{Asks, CellWord, Failure, Key, Thrash};
 use crate::error::Error;
 use crate::evict::MethodId;
 use crate::invalidate::{Assumption, WeakAssumption};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of names that are kept, at most.
 const LONGEST_NAME: usize = 256;

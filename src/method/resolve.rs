@@ -81,6 +81,23 @@ pub(crate) fn entry_point() -> usize {
     inkpot_resolve_entry as *const () as usize
 }
 
+/// Where calls of empty cells come to, for a test that plays the processor.
+#[cfg(feature = "_shuttle")]
+pub fn resolver() -> u64 {
+    entry_point() as u64
+}
+
+/// What the assembly below does, for a test that plays the processor.
+///
+/// # Safety
+/// As for what [`ResolveContext::new`] was given.
+#[cfg(feature = "_shuttle")]
+pub unsafe fn resolve(context: u64, number: u64) -> u64 {
+    let context = context as *const ResolveContext;
+    // SAFETY: a cache's thunks have its context, which lives as long as they can be called.
+    unsafe { ((*context).resolve)(context, number) as u64 }
+}
+
 global_asm!(
     // On entry: [rsp] = cell number, [rsp + 8] = the return address of the jitted call.
     ".pushsection .text.inkpot_resolve_entry,\"ax\",@progbits",

@@ -1,8 +1,7 @@
 //! Key -> method, without locks for readers, and cell number -> method, for thunks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use super::Key;
 use super::callback::Callbacks;
@@ -15,9 +14,11 @@ use crate::code::CodeSpace;
 use crate::error::Error;
 use crate::evict::MethodId;
 use crate::reclaim::Domain;
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Numbers that one chunk of [`Table::owners`] covers, and the chunks that cover all numbers.
-const CHUNK: usize = 4096;
+const CHUNK: usize = if cfg!(feature = "_loom") { 16 } else { 4096 };
 const CHUNKS: usize = 1024;
 
 type Owners<K> = Box<[AtomicPtr<Method<K>>]>;
@@ -132,8 +133,11 @@ impl<K: Key> Table<K> {
     }
 
     fn owner(&self, cell: u32) -> &AtomicPtr<Method<K>> {
-        let chunk = self.owners[cell as usize / CHUNK]
-            .get_or_init(|| (0..CHUNK).map(|_| AtomicPtr::default()).collect());
+        let chunk = self.owners[cell as usize / CHUNK].get_or_init(|| {
+            (0..CHUNK)
+                .map(|_| AtomicPtr::new(std::ptr::null_mut()))
+                .collect()
+        });
         &chunk[cell as usize % CHUNK]
     }
 

@@ -1,9 +1,10 @@
 //! Compilations and evictions of one method that follow each other too soon: memory is too short for it, and to compile
 //! it again would only put out another.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Patience;
+use crate::sync::time::Instant;
 
 /// Methods are evicted so many times as often as there are methods with code: whoever is asked for again before that would
 /// have stayed if memory were some times as large.

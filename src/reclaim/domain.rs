@@ -1,16 +1,17 @@
 //! The participants of one cache, their epoch collector, and the tick.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use crossbeam_epoch::Collector;
-
+use super::epoch::Collector;
 use super::holds::{Hold, Holds};
 use super::record::{Record, thread_id};
 use super::safepoint;
 use super::visit::Visitors;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::time::Instant;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Times of past ticks that are remembered, to tell the age of a pin.
 const REMEMBERED: usize = 4096;

@@ -1,16 +1,12 @@
 //! Guards: the proof that a thread is pinned.
 
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
-#[cfg(target_arch = "x86_64")]
-use std::sync::atomic::compiler_fence;
-#[cfg(not(target_arch = "x86_64"))]
-use std::sync::atomic::fence;
 
 use super::domain::Domain;
 use super::record::{Record, of_this_thread};
 use super::safepoint;
 use crate::error::Error;
+use crate::sync::atomic::{self, Ordering};
 
 /// Proof that the thread is pinned: entries may be loaded and called while it lives.
 ///
@@ -215,10 +211,10 @@ impl Quantum<'_> {
 /// to what it finds: a cell must not have been looked at earlier than that, or what was unlinked in between would be
 /// freed one epoch too soon. x86 keeps loads in order; elsewhere it takes a fence.
 pub(super) fn after_repin() {
-    #[cfg(target_arch = "x86_64")]
-    compiler_fence(Ordering::SeqCst);
-    #[cfg(not(target_arch = "x86_64"))]
-    fence(Ordering::SeqCst);
+    #[cfg(all(target_arch = "x86_64", not(feature = "_checked")))]
+    atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(any(not(target_arch = "x86_64"), feature = "_checked"))]
+    atomic::fence(Ordering::SeqCst);
 }
 
 /// Re-pins, unless the participant has a second guard. It gets the guard's parts and not the

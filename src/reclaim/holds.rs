@@ -21,10 +21,12 @@
 //! moment (by its pin, or by an older hold), so the generation cannot be closed under it; what can
 //! be closed meanwhile is something that only looks like an address.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::code::{CodeSpace, Kind};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::fault::{kept, order};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Where code, and what it points to, can lie.
 const HELD: [Kind; 3] = [Kind::Text, Kind::Constants, Kind::Data];
@@ -82,11 +84,18 @@ struct Places {
 }
 
 /// Words that the system fills with zeros when they are first touched.
+#[cfg(not(feature = "_loom"))]
 fn zeros(len: usize) -> Box<[AtomicU64]> {
     let words = Box::into_raw(vec![0u64; len].into_boxed_slice());
     // SAFETY: an `AtomicU64` has the size, the alignment and the values of a `u64`, so the
     // allocation, which nobody else has, is one of these too.
     unsafe { Box::from_raw(words as *mut [AtomicU64]) }
+}
+
+/// Loom's atomics are more than their words.
+#[cfg(feature = "_loom")]
+fn zeros(len: usize) -> Box<[AtomicU64]> {
+    (0..len).map(|_| AtomicU64::new(0)).collect()
 }
 
 impl Holds {
@@ -114,6 +123,7 @@ impl Holds {
     }
 
     /// The addresses that [`Holds::owner`] may know: from the first up to, and with, the second.
+    #[cfg_attr(feature = "_checked", allow(dead_code))]
     pub(crate) fn span(&self) -> (u64, u64) {
         let first = self.stripes.iter().map(|s| s.base).min();
         let last = self.stripes.iter().map(|s| s.base + s.len).max();
@@ -131,7 +141,8 @@ impl Holds {
             .iter()
             .find(|s| address.wrapping_sub(s.base) < s.len)?;
         let slot = (address - stripe.base) / stripe.slot;
-        let owner = stripe.owners[slot as usize].load(Ordering::Acquire);
+        let seen = order("owner.load", Ordering::Acquire);
+        let owner = stripe.owners[slot as usize].load(seen);
         (owner != 0).then_some(Owner(owner))
     }
 
@@ -140,13 +151,14 @@ impl Holds {
         let word = &self.words[owner.place()];
         let mut now = word.load(Ordering::Relaxed);
         loop {
-            if (now >> 32) as u32 != owner.serial() {
+            if (now >> 32) as u32 != owner.serial() && kept("hold.serial") {
                 return None;
             }
             // Four billion holds on one generation would need as many words of stack.
             debug_assert_ne!(now as u32, u32::MAX);
             // Sequentially consistent: before the re-pin, or unpin, that follows it.
-            match word.compare_exchange_weak(now, now + 1, Ordering::SeqCst, Ordering::Relaxed) {
+            let success = order("hold.add", Ordering::SeqCst);
+            match word.compare_exchange_weak(now, now + 1, success, Ordering::Relaxed) {
                 Ok(_) => return Some(Hold(owner)),
                 Err(other) => now = other,
             }
@@ -157,7 +169,8 @@ impl Holds {
     pub(crate) fn release(&self, hold: Hold) -> bool {
         let Hold(owner) = hold;
         // Release: what the holder did in the code is over before it is unmapped.
-        let before = self.words[owner.place()].fetch_sub(1, Ordering::Release);
+        let released = order("hold.release", Ordering::Release);
+        let before = self.words[owner.place()].fetch_sub(1, released);
         debug_assert_eq!((before >> 32) as u32, owner.serial());
         debug_assert_ne!(before as u32, 0);
         before as u32 == 1
@@ -187,7 +200,7 @@ impl Holds {
             .compare_exchange(
                 serial << 32,
                 next << 32,
-                Ordering::SeqCst,
+                order("close", Ordering::SeqCst),
                 Ordering::Relaxed,
             )
             .is_ok()
@@ -212,7 +225,7 @@ impl Holds {
         let count = len.div_ceil(stripe.slot) as usize;
         for owner in &stripe.owners[first..first + count] {
             // Release: who finds the place finds its serial in `words`.
-            owner.store(word, Ordering::Release);
+            owner.store(word, order("owner.store", Ordering::Release));
         }
     }
 }

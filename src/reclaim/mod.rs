@@ -58,22 +58,31 @@
 //! A call by a callback pins its thread by itself: see [`visit`].
 
 mod domain;
+mod epoch;
+mod frames;
 mod guard;
 mod holds;
+#[cfg_attr(feature = "_checked", path = "liveness/checked.rs")]
 mod liveness;
 mod participant;
 mod reclaimer;
 mod record;
 mod safepoint;
+#[cfg_attr(feature = "_checked", allow(dead_code))]
 mod scan;
 mod stack;
 mod visit;
+#[cfg(not(feature = "_checked"))]
 mod x86_64;
 
 pub(crate) use domain::Domain;
+#[cfg(feature = "_shuttle")]
+pub use frames::simulated as stack_of_thread;
 pub use guard::Guard;
 pub(crate) use guard::Quantum;
 pub(crate) use holds::{Hold, Holds, Owner};
+#[cfg(feature = "_shuttle")]
+pub use liveness::dies as thread_dies;
 pub use participant::Participant;
 pub(crate) use reclaimer::{Grace, Reclaimer};
 pub use safepoint::safepoint_of_thread;

@@ -31,6 +31,7 @@ impl Participant {
         name: String,
         cache: Arc<dyn Any + Send + Sync>,
     ) -> Self {
+        #[cfg(not(feature = "_checked"))]
         crate::code::alternate::give();
         if domain.counts() {
             crate::tier::counts::give();

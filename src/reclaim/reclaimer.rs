@@ -1,12 +1,12 @@
 //! Grace periods: who starts them, and who drives them on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use crossbeam_epoch::LocalHandle;
+use std::time::Duration;
 
 use super::domain::Domain;
+use super::epoch::LocalHandle;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::time::Instant;
 
 /// A grace period that has been started, and whether it is over.
 pub(crate) struct Grace {

@@ -2,14 +2,14 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use crossbeam_epoch::{Guard as EpochGuard, LocalHandle};
 
 use super::domain::Domain;
+use super::epoch::{Guard as EpochGuard, LocalHandle};
 use super::holds::{Hold, Holds, Owner};
 use super::liveness::Liveness;
 use super::stack::Stack;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread_local;
 
 /// Addresses of code that are remembered of a safepoint, for reports.
 pub(super) const STANDING: usize = 8;
@@ -104,10 +104,14 @@ thread_local! {
     static FIRST: Cell<*const Record> = const { Cell::new(ptr::null()) };
 }
 
+#[cfg(not(feature = "_checked"))]
 pub(super) fn thread_id() -> i32 {
     // SAFETY: gettid has no preconditions.
     unsafe { libc::gettid() }
 }
+
+#[cfg(feature = "_checked")]
+pub(super) use super::liveness::thread_id;
 
 impl Record {
     /// A record of the calling thread.
@@ -127,7 +131,7 @@ impl Record {
             stack: Cell::new(None),
             base: Cell::new(0),
             next: Cell::new(ptr::null()),
-            standing: [const { AtomicU64::new(0) }; STANDING],
+            standing: std::array::from_fn(|_| AtomicU64::new(0)),
             blocked: AtomicBool::new(false),
             alive: Liveness::of_this_thread(),
             name,

@@ -20,15 +20,13 @@
 //! to safepoints. These scan to the same base, but own only what they added: the holds of the
 //! frames outside are put aside until the `blocking` ends.
 
-use std::sync::atomic::{Ordering, fence};
-
 use super::domain::Domain;
+use super::frames;
 use super::guard::after_repin;
 use super::holds::Hold;
 use super::record::{Outside, Record, STANDING, of_this_thread, release};
-use super::scan::scan;
 use super::stack::Stack;
-use super::x86_64::with_registers_on_stack;
+use crate::sync::atomic::{Ordering, fence};
 
 /// Holds for everything that the calling thread's stack has an address of. `None` where its stack
 /// is not known, as on the alternate stack of a signal, or one that nobody told of: the thread must
@@ -37,29 +35,13 @@ use super::x86_64::with_registers_on_stack;
 /// # Safety
 /// On the record's thread, which is pinned.
 pub(super) unsafe fn hold_stack(record: &Record, domain: &Domain) -> Option<Vec<Hold>> {
-    with_registers_on_stack(|low| {
-        let stack = match record.stack.get() {
-            Some(stack) => stack,
-            None => Stack::of_this_thread()?,
-        };
-        if !stack.contains(low) {
-            return None;
-        }
-        let base = record.base.get();
-        let high = if base > low && stack.contains(base) {
-            base
-        } else {
-            stack.high
-        };
-        let holds = domain.holds();
-        // SAFETY: the thread's own stack, from this frame on.
-        let found = unsafe { scan(low, high, holds, STANDING) };
-        for (place, address) in record.standing.iter().enumerate() {
-            let now = found.standing.get(place).copied().unwrap_or(0);
-            address.store(now, Ordering::Relaxed);
-        }
-        Some(found.owners.iter().filter_map(|&o| holds.hold(o)).collect())
-    })
+    let holds = domain.holds();
+    let found = frames::found(record, holds, STANDING)?;
+    for (place, address) in record.standing.iter().enumerate() {
+        let now = found.standing.get(place).copied().unwrap_or(0);
+        address.store(now, Ordering::Relaxed);
+    }
+    Some(found.owners.iter().filter_map(|&o| holds.hold(o)).collect())
 }
 
 /// Re-pins a thread that has frames of code on its stack.

@@ -24,14 +24,15 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use super::domain::Domain;
 use super::guard::Guard;
 use super::participant::Participant;
 use super::record::{Record, of_this_thread};
 use super::stack::Stack;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard, thread_local};
 
 /// A hold on a cache.
 type Keep = Arc<dyn Any + Send + Sync>;

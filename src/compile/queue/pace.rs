@@ -4,7 +4,9 @@
 //! pays to wait while requests come faster than one is compiled; but whoever asked first waits too, so
 //! it is never for longer than a small part of what the compilation will take.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::time::Instant;
 
 /// The wait is at most one part in so many of the compilation that follows.
 const PART: u32 = 16;

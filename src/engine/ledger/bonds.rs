@@ -6,12 +6,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ByNumber, Cause, Ledger};
 use crate::evict::MethodId;
 use crate::invalidate::{Bond, Inner};
 use crate::method::Key;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that a bond takes, in both lists; and an assumption that has some, or a method.
 const BOND_BYTES: u64 = 64;

@@ -1,12 +1,11 @@
 //! Generations as the ledger knows them: what each is charged, what is live in it, and its life from open to dead.
 
-use std::time::Instant;
-
 use super::Ledger;
 use crate::evict::MethodId;
 use crate::generation::{Body, Sizes};
 use crate::method::Key;
 use crate::observe::{MethodIs, Occupancy, Staying, event};
+use crate::sync::time::Instant;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {

@@ -1,13 +1,13 @@
 //! Where methods live: who moves into a generation, out of it, and from one to another.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Cause, Ledger};
 use crate::compile::Source;
 use crate::evict::{Cost, MethodId};
 use crate::link::Recipe;
 use crate::method::{Key, Method, Resident};
+use crate::sync::atomic::Ordering;
 
 use super::generations::{Info, Member, Slack, Stage};
 

@@ -2,13 +2,14 @@
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use super::Ledger;
 use crate::compile::Source;
 use crate::error::Error;
 use crate::invalidate::Assumption;
 use crate::method::{Key, Method};
+use crate::sync::MutexGuard;
 
 /// What the ledger let go of. To drop it may run code of the embedder's (of keys, of a front end's errors), and by way
 /// of epochs anybody's who defers something: all of which may want the ledger.

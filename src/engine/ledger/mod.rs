@@ -27,6 +27,7 @@ use crate::invalidate::Bond;
 use crate::link::Recipe;
 use crate::method::{Key, Method, Patience, Phase, Resident, State, Wakers};
 use crate::observe::{CompileTime, EvictedBy, Staying, event};
+use crate::sync::fault::kept;
 
 pub(crate) use self::bonds::Bonds;
 use self::failed::Failed;
@@ -251,7 +252,7 @@ impl<K: Key> Ledger<K> {
             match result {
                 // Never publish twice: the first code's generation would wait for it for ever. And not
                 // if something fell: who let it fall has advanced the version before he asks for this lock.
-                _ if state.version != version
+                _ if state.version != version && kept("publish.version")
                     || self.is_as_good(&state, tier)
                     || !bonds.iter().all(Bond::is_current) =>
                 {

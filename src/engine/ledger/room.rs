@@ -4,13 +4,13 @@
 //! when that is enough, and the worker that makes room moves them next.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::leaving::LEAST_GAIN;
 use super::{Cause, Ledger, Slack};
 use crate::engine::open::LEAST_CODE;
 use crate::generation::Sizes;
 use crate::method::{Key, Method, State};
+use crate::sync::time::Instant;
 
 /// What eviction works towards. An open generation takes a slot of text and one of constants however
 /// few its methods are, so a budget of one slot is exceeded by any. To evict what is in it would

@@ -1,0 +1,46 @@
+//! The primitives by which threads agree: atomics, locks, threads, time.
+//!
+//! The source that ships is the source that is checked. What is a protocol between threads takes these from
+//! here, and nothing else; here one switch says whose they are:
+//!
+//! | feature | whose | for |
+//! | --- | --- | --- |
+//! | none | the standard library's, re-exported | what ships: it costs nothing, as there is nothing |
+//! | `_shuttle` | [`simulated`]: one thread at a time goes on, and a seed says which; a clock that is advanced; memory that is made up | whole caches |
+//! | `_loom` | loom's: all orders, and all that memory orders allow | protocols in small configurations |
+//!
+//! What stays the standard library's everywhere, and may: `Arc` and `Weak`; `OnceLock` of what never changes;
+//! statics (neither checker has any between two runs), and so all that belongs to the process rather than to a
+//! cache: exit, fork, helpers, tables that a fault's handler reads.
+//!
+//! Under a checker a lock of the standard library must not be held while anything of here is used: all
+//! simulated threads are one thread to it.
+//!
+//! [`fault`] is how a check is shown to be able to fail.
+
+#[cfg(all(feature = "_shuttle", feature = "_loom"))]
+compile_error!("one checker at a time");
+
+#[cfg(feature = "_loom")]
+mod exhaustive;
+pub(crate) mod fault;
+#[cfg(feature = "_checked")]
+mod local;
+#[cfg(feature = "_shuttle")]
+pub(crate) mod simulated;
+#[cfg(feature = "_checked")]
+pub(crate) mod time;
+
+#[cfg(feature = "_loom")]
+pub(crate) use self::exhaustive::*;
+#[cfg(feature = "_shuttle")]
+pub(crate) use self::simulated::*;
+#[cfg(not(feature = "_checked"))]
+pub(crate) use self::standard::*;
+
+/// What ships.
+#[cfg(not(feature = "_checked"))]
+mod standard {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+    pub(crate) use std::{thread, thread_local, time};
+}

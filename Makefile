@@ -27,7 +27,7 @@ soak: deps ## Run the long forms: a million evictions, damaged files, all progra
 	INKPOT_SOAK=1 $(CARGO) test --release --lib -- --nocapture link::tests::fuzz link::tests::agreement
 	$(CARGO) build --release --examples
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn \
-	    --test injected --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
+	    --test injected --test signals --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
 
 bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios
 	$(CARGO) bench --bench ratios -- $(NAMES)

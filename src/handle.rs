@@ -228,13 +228,15 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     /// Makes the method no victim of eviction while the returned value lives. Its generation
     /// stays, and goes beyond the budget; invalidation still unlinks it.
     pub fn keep(&self) -> Keep<K> {
+        // First, so that it is given back if the policy panics when it is told.
+        let keep = Keep {
+            method: self.method.clone(),
+            life: self.life.clone(),
+        };
         if self.life.core.check_fork().is_ok() {
             self.life.core.ledger().keep(&self.method);
         }
-        Keep {
-            method: self.method.clone(),
-            life: self.life.clone(),
-        }
+        keep
     }
 
     /// Keeps the code that the method has now, compiled first if need be, for as long as the

@@ -244,3 +244,24 @@ unsafe extern "C" fn syscall(
     unsafe { *libc::__errno_location() = -result as c_int };
     -1
 }
+
+/// How often somebody has asked for the time of day.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// How often somebody has asked for the time of day.
+pub fn asked_for_the_time() -> u64 {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// The time of day steps to and fro by hours, from one question to the next; other clocks go on as they do.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    // SAFETY: the arguments are the caller's.
+    let done = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) };
+    if clock == libc::CLOCK_REALTIME && done == 0 {
+        let hours = [5, -7, 11, -3][ASKED.fetch_add(1, Ordering::SeqCst) as usize % 4];
+        // SAFETY: the caller's, filled above.
+        unsafe { (*time).tv_sec += hours * 3600 };
+    }
+    done as c_int
+}

@@ -6,6 +6,7 @@ use std::thread;
 
 use inkpot::{Cache, Error, Event, Participant};
 
+use super::support::child;
 use super::support::synthetic::{Code, Synthetic, method};
 use super::support::wait_until;
 use super::{each_call_fails, interpose, named, soaks};
@@ -95,4 +96,21 @@ fn one_call_fails() {
 fn calls_fail_until_somebody_is_told() {
     let name = "threads::calls_fail_until_somebody_is_told";
     each_call_fails(name, true, if soaks() { 1 } else { 2 }, life);
+}
+
+/// Nothing depends on the time of day, which may be set at any time: nobody asks for it.
+#[test]
+fn the_time_of_day_steps() {
+    let name = "threads::the_time_of_day_steps";
+    let ended = child::run(name, std::time::Duration::from_secs(60), || {
+        use std::time::SystemTime;
+        let times: Vec<_> = (0..4).map(|_| SystemTime::now()).collect();
+        assert!(!times.is_sorted(), "it does not step");
+        let before = interpose::asked_for_the_time();
+        life();
+        assert_eq!(interpose::asked_for_the_time(), before);
+    });
+    if let Some(ended) = ended {
+        ended.expect_code(0);
+    }
 }

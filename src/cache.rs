@@ -44,12 +44,44 @@ impl<K: Key> Cache<K> {
     pub(crate) fn start(
         config: Config,
         policy: Box<dyn Policy>,
-        backend: Box<dyn ErasedBackend<K>>,
-        listener: Option<Box<dyn Listener<K>>>,
+        backend: Arc<dyn ErasedBackend<K>>,
+        listener: Option<Arc<dyn Listener<K>>>,
     ) -> Result<Self, Error> {
         Ok(Self {
             life: Life::start(config, policy, backend, listener)?,
         })
+    }
+
+    /// This cache, for the process that runs: in a forked child a new one, with the settings, the front end, the policy
+    /// and the listener of this one, threads of its own, and nothing compiled; in the process that made it, itself.
+    ///
+    /// In the child this cache and its [`Handle`]s go on calling what was resident at the fork, and nothing else
+    /// (see [`Error::Forked`]); its memory is shared with the parent, and goes when the child ends. So make handles and
+    /// participants of the new one, and let go of the old ones. Each call makes another cache.
+    ///
+    /// A child has its parent's locks as they were. Those of this crate do not matter; LLVM's might be held by
+    /// nobody if another thread was inside of LLVM, and the front end's likewise: then the child cannot compile. To be sure that nobody
+    /// is, fork by [`Cache::quietly`]. Locks of the embedder's that are taken elsewhere are his own to look after.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] if a thread of the parent was compiling when the process was forked; otherwise as for
+    /// [`build`](Builder::build).
+    pub fn after_fork(&self) -> Result<Self, Error> {
+        if self.life.core.check_fork().is_ok() {
+            return Ok(self.clone());
+        }
+        let life = self.life.after_fork()?;
+        Ok(Self { life })
+    }
+
+    /// Runs `f` while no thread of this process compiles, for this cache or any other; waits for those that do. To fork
+    /// in: see [`Cache::after_fork`]. Calls of resident methods go on; in `f` do not wait for a compilation, and
+    /// drop no cache.
+    ///
+    /// # Errors
+    /// [`Error::WouldDeadlock`] on a thread that compiles; [`Error::Forked`] in a child that was forked while its parent did.
+    pub fn quietly<R>(&self, f: impl FnOnce() -> R) -> Result<R, Error> {
+        crate::engine::quietly(f)
     }
 
     /// Makes the calling thread a participant: it may pin, and run methods. Once per thread; the

@@ -96,6 +96,7 @@ impl Stress {
 }
 
 /// The numbers of a configuration. Defaults are what [`Builder`] documents.
+#[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) name: String,
     pub(crate) budget: u64,
@@ -142,8 +143,8 @@ const STRESS_QUARANTINE: Quarantine = Quarantine {
     time: Duration::MAX,
 };
 
-type OnStall = Box<dyn Fn(&Stall) + Send + Sync>;
-type BeforeExit = Box<dyn Fn(i32) + Send + Sync>;
+type OnStall = Arc<dyn Fn(&Stall) + Send + Sync>;
+type BeforeExit = Arc<dyn Fn(i32) + Send + Sync>;
 
 impl Config {
     pub(crate) fn quarantine(&self) -> Option<Quarantine> {
@@ -207,7 +208,7 @@ pub struct Builder<K: Key> {
     config: Config,
     policy: Box<dyn Policy>,
     backend: MakeBackend<K>,
-    listener: Option<Box<dyn Listener<K>>>,
+    listener: Option<Arc<dyn Listener<K>>>,
     isolation: Option<Isolation>,
 }
 
@@ -457,7 +458,7 @@ impl<K: Key> Builder<K> {
     /// thread, or in [`Cache::maintain`]. It must not wait for the participant, and may ask for
     /// statistics. Default: none.
     pub fn on_stall(mut self, listener: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
-        self.config.on_stall = Some(Box::new(listener));
+        self.config.on_stall = Some(Arc::new(listener));
         self
     }
 
@@ -466,7 +467,7 @@ impl<K: Key> Builder<K> {
     /// run methods. One of the embedder's own by `atexit` may run when the compile workers have
     /// stopped. Not called in a forked child, nor where a compile worker exits. Default: none.
     pub fn before_exit(mut self, listener: impl Fn(i32) + Send + Sync + 'static) -> Self {
-        self.config.before_exit = Some(Box::new(listener));
+        self.config.before_exit = Some(Arc::new(listener));
         self
     }
 
@@ -534,7 +535,7 @@ impl<K: Key> Builder<K> {
             config.helpers = Some(Pool::start(isolation, &config)?);
         }
         let backend = (self.backend)(&config.tiers, config.helpers.clone())?;
-        Cache::start(config, self.policy, backend, self.listener)
+        Cache::start(config, self.policy, backend.into(), self.listener)
     }
 }
 

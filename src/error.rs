@@ -156,7 +156,8 @@ pub enum Error {
     /// alive: the thread may be inside code under that one.
     #[error("another guard of this thread is alive, and the thread may be inside code under it")]
     AnotherGuard,
-    /// The process is a forked child: it may call what was resident at the fork, and nothing else.
+    /// The process is a forked child: it may call what was resident at the fork, and nothing else. To compile it needs
+    /// a cache of its own: [`Cache::after_fork`](crate::Cache::after_fork), unless that gives this error.
     #[error("a forked child can call resident code, but cannot compile, evict or invalidate")]
     Forked,
     /// The cache, or the process, is shutting down.

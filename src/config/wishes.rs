@@ -1,5 +1,6 @@
 //! Settings about methods that nobody waits for: where calls go meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Builder;
@@ -7,6 +8,7 @@ use crate::method::{Admission, Key, Patience};
 use crate::observe::Listener;
 
 /// What [`Builder`] documents.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) fallback: Option<usize>,
     pub(crate) patience: Patience,
@@ -142,7 +144,7 @@ impl<K: Key> Builder<K> {
     /// Hears what happens to methods: [`Event`](crate::Event)s, one by one, on a thread of the cache's own. Default:
     /// none; then it costs a branch for each thing that happens, and none in calls.
     pub fn listener(mut self, listener: impl Listener<K>) -> Self {
-        self.listener = Some(Box::new(listener));
+        self.listener = Some(Arc::new(listener));
         self
     }
 }

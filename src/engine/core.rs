@@ -11,7 +11,7 @@ use super::open::Slots;
 use super::overtime::Overtime;
 use super::recycle::{Reclaim, Ticket};
 use super::tell::{Outbox, Told};
-use super::{ask, exit, fork};
+use super::{ask, exit, fork, quiet};
 use crate::code::CodeSpace;
 use crate::compile::{ErasedBackend, Queue, on_a_worker};
 use crate::config::{Config, Reclaimer};
@@ -98,8 +98,8 @@ impl<K: Key> Core<K> {
     fn new(
         mut config: Config,
         policy: Box<dyn Policy>,
-        backend: Box<dyn ErasedBackend<K>>,
-        listener: Option<Box<dyn Listener<K>>>,
+        backend: Arc<dyn ErasedBackend<K>>,
+        listener: Option<Arc<dyn Listener<K>>>,
     ) -> Result<Arc<Self>, Error> {
         config.budget = config.budget.min(config.hard_limit);
         let limits = Limits {
@@ -119,7 +119,6 @@ impl<K: Key> Core<K> {
         let context = ResolveContext::new(ask::resolve_call::<K>);
         let counts = config.tiers.iter().any(|tier| tier.promote_after.is_some());
         let domain = Arc::new(Domain::new(Holds::new(&space), counts));
-        let backend: Arc<dyn ErasedBackend<K>> = backend.into();
         let common = config.wishes.fallback;
         // Records may outlive the cache; the front end does not.
         let asked = Arc::downgrade(&backend);
@@ -223,7 +222,29 @@ impl<K: Key> Core<K> {
         if self.pool.wants_more() {
             self.bell.ring();
         }
-        ready.map_or_else(|| self.backend.open(), Ok)
+        ready.map_or_else(|| self.open_context(), Ok)
+    }
+
+    pub(super) fn open_context(&self) -> Result<Context, Error> {
+        let _inside = quiet::go_inside();
+        self.backend.open()
+    }
+}
+
+impl<K: Key> Life<K> {
+    /// In a forked child: another cache of the same settings, front end, policy and listener.
+    pub(crate) fn after_fork(&self) -> Result<Arc<Self>, Error> {
+        let core = &self.core;
+        if quiet::is_spoilt() {
+            return Err(Error::Forked);
+        }
+        let policy = core.ledger().give_policy_up();
+        // The helpers are the parent's. Nobody was inside of this when the process was forked.
+        if let Some(helpers) = &core.config.helpers {
+            helpers.forget_all();
+        }
+        let listener = core.outbox.as_ref().map(|outbox| outbox.listener());
+        Self::start(core.config.clone(), policy, core.backend.clone(), listener)
     }
 }
 
@@ -256,13 +277,13 @@ impl<K: Key> Life<K> {
     pub(crate) fn start(
         config: Config,
         policy: Box<dyn Policy>,
-        backend: Box<dyn ErasedBackend<K>>,
-        listener: Option<Box<dyn Listener<K>>>,
+        backend: Arc<dyn ErasedBackend<K>>,
+        listener: Option<Arc<dyn Listener<K>>>,
     ) -> Result<Arc<Self>, Error> {
         let core = Core::new(config, policy, backend, listener)?;
         // Errors of the front end's prelude show here, and not at the first method.
         while core.pool.wants_more() {
-            core.pool.put(core.backend.open()?);
+            core.pool.put(core.open_context()?);
         }
         let threads = Arc::new(Threads {
             core: core.clone(),

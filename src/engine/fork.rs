@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use super::core::Core;
-use super::exit;
+use super::{exit, quiet};
 use crate::invalidate::hold_for_fork;
 use crate::method::{ASKED_BY_RECLAIMER, Key};
 
@@ -95,6 +95,7 @@ struct Held {
     guards: Vec<Box<dyn Guards>>,
     caches: Vec<Arc<dyn Forks>>,
     list: MutexGuard<'static, Vec<Weak<dyn Forks>>>,
+    inside: MutexGuard<'static, quiet::State>,
     quiet: RwLockWriteGuard<'static, ()>,
 }
 
@@ -130,12 +131,13 @@ unsafe extern "C" fn prepare() {
             guards,
             caches,
             list,
+            inside: quiet::hold_for_fork(),
             quiet,
         })
     };
 }
 
-fn finish(tell: impl Fn(&dyn Forks)) {
+fn finish(tell: impl Fn(&dyn Forks), tell_inside: impl FnOnce(&mut quiet::State)) {
     // SAFETY: on the thread that ran `prepare`, which holds `FORKING` exclusively.
     let Some(held) = (unsafe { (*HELD.0.get()).take() }) else {
         return;
@@ -145,19 +147,21 @@ fn finish(tell: impl Fn(&dyn Forks)) {
         guards,
         caches,
         list,
+        mut inside,
         quiet,
     } = held;
+    tell_inside(&mut inside);
     caches.iter().for_each(|cache| tell(&**cache));
-    drop((assumptions, guards, list, quiet));
+    drop((assumptions, guards, list, inside, quiet));
     // Last: if ours is the last hold on a cache it is torn down here, which needs the locks.
     drop(caches);
 }
 
 unsafe extern "C" fn parent() {
-    finish(|cache| cache.in_parent());
+    finish(|cache| cache.in_parent(), |_| {});
 }
 
 unsafe extern "C" fn child() {
     exit::in_child();
-    finish(|cache| cache.in_child());
+    finish(|cache| cache.in_child(), quiet::in_child);
 }

@@ -17,6 +17,7 @@
 //! 3. the fork lock, shared (held while a batch is linked or a region is recycled)
 //! 4. the ledger
 //! 5. a method's state, and then the queue; the pool; slots of code memory; lists of assumptions
+//!    (beside these, for a moment each and with none taken after it: who is inside of a backend, [`quiet`])
 //! 6. the box of events, which are told when none of these is held ([`tell`])
 
 mod ask;
@@ -32,6 +33,7 @@ mod open;
 mod overtime;
 mod place;
 mod promote;
+mod quiet;
 mod recycle;
 mod stall;
 mod tell;
@@ -43,5 +45,6 @@ pub(crate) use self::core::{Core, Life};
 pub use ask::last_failure;
 pub(crate) use fork::handle as handle_forks;
 pub(crate) use ledger::{Cause, Limits};
+pub(crate) use quiet::quietly;
 pub(crate) use recycle::Reclaim;
 pub(crate) use wait::{Deadline, Progress, waiter_number};

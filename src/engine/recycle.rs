@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::core::{Core, lock};
-use super::fork;
 use super::ledger::{Charge, Corpse};
 use super::stall::{ASKING_STEP, Asking};
 use super::tell::Told;
+use super::{fork, quiet};
 use crate::config;
 use crate::error::Error;
 use crate::generation::{Body, Context};
@@ -241,7 +241,9 @@ impl<K: Key> Core<K> {
             .chain(released.into_iter().map(|context| (context, 0)))
         {
             bytes += context.bytes;
+            let inside = quiet::go_inside();
             let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
+            drop(inside);
             self.ledger().disposed(charged);
         }
         bytes
@@ -293,7 +295,7 @@ impl<K: Key> Core<K> {
 
     fn refill_pool(&self) {
         while self.pool.wants_more() && !self.queue.is_closed() {
-            match catch_unwind(AssertUnwindSafe(|| self.backend.open())) {
+            match catch_unwind(AssertUnwindSafe(|| self.open_context())) {
                 Ok(Ok(context)) => self.pool.put(context),
                 // Whoever needs one tries again, and is told.
                 Ok(Err(_)) | Err(_) => return,

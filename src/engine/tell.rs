@@ -107,7 +107,7 @@ impl<K: Key> Told<K> {
 
 /// The box.
 pub(crate) struct Outbox<K: Key> {
-    listener: Box<dyn Listener<K>>,
+    listener: Arc<dyn Listener<K>>,
     waiting: Mutex<Waiting<K>>,
     arrived: Condvar,
     /// Somebody tells: one at a time does.
@@ -123,7 +123,11 @@ struct Waiting<K: Key> {
 }
 
 impl<K: Key> Outbox<K> {
-    pub(crate) fn new(listener: Box<dyn Listener<K>>) -> Self {
+    pub(crate) fn listener(&self) -> Arc<dyn Listener<K>> {
+        self.listener.clone()
+    }
+
+    pub(crate) fn new(listener: Arc<dyn Listener<K>>) -> Self {
         Self {
             listener,
             waiting: Mutex::new(Waiting {

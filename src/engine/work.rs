@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, lock};
-use super::exit;
 use super::ledger::{Outcome, Published};
 use super::tell::Told;
+use super::{exit, quiet};
 use crate::compile::{Batch, Class, How, Work};
 use crate::error::Error;
 use crate::generation::{Open, Sizes};
@@ -315,8 +315,9 @@ impl<K: Key> Core<K> {
             .as_mut()
             .expect("an open generation has its context");
         let going = self.overtime.begin(batch.methods);
+        let inside = quiet::go_inside();
         let compiled = catch_unwind(AssertUnwindSafe(|| self.backend.compile(context, batch)));
-        drop(going);
+        drop((going, inside));
         exit::again();
         open.context_bytes = context.bytes;
         compiled.unwrap_or_else(|panic| {

@@ -168,6 +168,12 @@ impl Pool {
         }
     }
 
+    /// In a forked child: the helpers are its parent's.
+    pub(crate) fn forget_all(&self) {
+        let State { idle, links, .. } = std::mem::take(&mut *self.lock());
+        drop((idle, links));
+    }
+
     /// Ends all helpers. Whoever waits for one is told [`Error::ShuttingDown`].
     pub(crate) fn close(&self) {
         let mut state = self.lock();

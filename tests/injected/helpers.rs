@@ -45,6 +45,6 @@ fn life() {
 
 #[test]
 fn one_call_fails() {
-    let step = if soaks() { 1 } else { 3 };
+    let step = if soaks() { 1 } else { 9 };
     each_call_fails("helpers::one_call_fails", false, step, life);
 }

@@ -83,7 +83,7 @@ fn life() {
         let now = cache.statistics();
         now.mapped_code_bytes == 0 && now.generations_fallow == 0
     });
-    assert!(told.load(Ordering::Relaxed) > 0);
+    wait_until("it is told", || told.load(Ordering::Relaxed) > 0);
 }
 
 #[test]

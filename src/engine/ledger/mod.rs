@@ -22,7 +22,7 @@ use crate::compile::{How, Queue, Source};
 use crate::config::Victims;
 use crate::engine::tell::{Outbox, Told};
 use crate::error::Error;
-use crate::evict::{Cost, MethodId, Policy};
+use crate::evict::{Cost, Lru, MethodId, Policy};
 use crate::invalidate::Bond;
 use crate::link::Recipe;
 use crate::method::{Key, Method, Patience, Phase, Resident, State, Wakers};
@@ -227,6 +227,13 @@ impl<K: Key> Ledger<K> {
         if let Some(outbox) = &self.outbox {
             outbox.put(told());
         }
+    }
+
+    /// The policy, with no candidates. The cache has none from now on: it is a forked child's.
+    pub(crate) fn give_policy_up(&mut self) -> Box<dyn Policy> {
+        let mut policy = std::mem::replace(&mut self.policy, Box::new(Lru::new()));
+        self.homes.keys().for_each(|id| policy.remove(*id));
+        policy
     }
 
     pub(crate) fn policy_name(&self) -> &'static str {

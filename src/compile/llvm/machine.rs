@@ -1,6 +1,6 @@
 //! LLVM's target machines: the passes and the code generator.
 
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
@@ -124,6 +124,20 @@ impl Machines {
     }
 }
 
+/// [`SMALL_PROGRAM`] in a context. Read as text once in a process: with LLVM 22 inkwell 0.11 leaks what it reads text
+/// from, and each cache comes here.
+fn small_program(context: &Context) -> Option<Module<'_>> {
+    static BITCODE: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let bitcode = BITCODE.get_or_init(|| {
+        let context = Context::create();
+        let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
+        let module = context.create_module_from_ir(text).ok()?;
+        Some(module.write_bitcode_to_memory().as_slice().to_vec())
+    });
+    let bitcode = MemoryBuffer::create_from_memory_range_copy(bitcode.as_ref()?, "first");
+    Module::parse_bitcode_from_buffer(&bitcode, context).ok()
+}
+
 /// A loop, a switch, vectors, floats, a call, a constant: some of everything.
 const SMALL_PROGRAM: &[u8] = b"
 @table = private constant [4 x double] [double 1.0, double 2.5, double 3.5, double 4.5]
@@ -200,8 +214,7 @@ impl Machine {
     /// What is wrong with the passes is an error; what it cannot generate here it cannot later, and says so then.
     pub(super) fn try_out(&self, passes: &Passes) -> Result<(), String> {
         let context = Context::create();
-        let text = MemoryBuffer::create_from_memory_range_copy(SMALL_PROGRAM, "first");
-        let Ok(module) = context.create_module_from_ir(text) else {
+        let Some(module) = small_program(&context) else {
             return Ok(());
         };
         self.describe(&module);

@@ -6,7 +6,7 @@ REPORT ?= target/churn.html
 NAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test soak bench lint doc versions
+.PHONY: help deps demo test long soak bench lint doc versions
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,7 +23,10 @@ demo: deps ## Run churn with all its strategies side by side; under two minutes
 test: deps ## Run all tests and the documentation's examples; under ten minutes
 	$(CARGO) test
 
-soak: deps ## Run the long forms: a million evictions, damaged files, all programs, churn; hours
+soak: deps ## Run everything at once for ten minutes, or SOAK_SECONDS, and hold the accounts against each other
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --release --test soak -- --nocapture
+
+long: deps ## Run the tests' long forms: a million evictions, damaged files, all programs, churn; hours
 	INKPOT_SOAK=1 $(CARGO) test --release --lib -- --nocapture link::tests::fuzz link::tests::agreement
 	$(CARGO) build --release --examples
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn \

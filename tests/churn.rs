@@ -121,7 +121,7 @@ fn is_soak() -> bool {
     std::env::var_os("INKPOT_SOAK").is_some_and(|v| v != "0")
 }
 
-/// The figures that are promised, with `INKPOT_SOAK=1` (`make soak`): minutes.
+/// The figures that are promised, with `INKPOT_SOAK=1` (`make long`): minutes.
 #[test]
 fn the_long_run() {
     if !is_soak() {
@@ -286,6 +286,24 @@ fn stress_changes_no_result() {
         let outcome = outcome_of(flags);
         assert_eq!(number(&outcome, "wrong_results"), 0.0, "{flags}");
         assert!(number(&outcome, "evictions") > 0.0, "{flags}");
+    }
+}
+
+/// Each mode with each other: all combinations in the long form, some in the short one.
+#[test]
+fn combinations_of_stress_change_no_result() {
+    let all = ["evict", "invalidate", "recycle", "move", "quarantine"];
+    let (methods, step) = if is_soak() { (1500, 1) } else { (150, 6) };
+    for combination in (1..32).step_by(step) {
+        let modes = all
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| combination >> i & 1 == 1);
+        let modes: Vec<_> = modes.map(|(_, mode)| *mode).collect();
+        let modes = modes.join(",");
+        let flags = format!("--methods {methods} --opt 0 --threads 3 --stress-of {modes}");
+        let outcome = outcome_of(&flags);
+        assert_eq!(number(&outcome, "wrong_results"), 0.0, "{flags}");
     }
 }
 

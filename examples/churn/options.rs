@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use inkpot::Stress;
+
 use crate::settings::Settings;
 
 pub const HELP: &str = "\
@@ -35,6 +37,7 @@ Usage: churn [FLAGS]
                         --methods methods run compiled code, and how fast they are in the end
   --keep-all            nothing changes and nothing is evicted: how many methods can live at once
   --stress              pooled only: evict, invalidate and recycle after every few calls
+  --stress-of MODES     only some of that: evict, invalidate, recycle, move, quarantine, between commas
   --guest NAME          pooled only: one more thread, which stays in one method for the whole run,
                         and makes a safepoint every millisecond (safepoint), blocks (blocking), or
                         goes round without calls, with polls compiled in (poll); or which has a
@@ -110,7 +113,8 @@ pub struct Options {
     pub settings: Settings,
     pub warm_up: bool,
     pub keep_all: bool,
-    pub stress: bool,
+    /// Modes, between commas.
+    pub stress: Option<String>,
     pub guest: Guest,
     pub release_at_sealing: bool,
     pub report: Option<PathBuf>,
@@ -141,7 +145,7 @@ impl Options {
             settings: Settings::default(),
             warm_up: false,
             keep_all: false,
-            stress: false,
+            stress: None,
             guest: Guest::None,
             release_at_sealing: false,
             report: None,
@@ -172,7 +176,12 @@ impl Options {
                 "--survivors" => options.survivors = share(&flag, &value()?)?,
                 "--warm-up" => options.warm_up = true,
                 "--keep-all" => options.keep_all = true,
-                "--stress" => options.stress = true,
+                "--stress" => options.stress = Some(ALL_STRESS.to_owned()),
+                "--stress-of" => {
+                    let modes = value()?;
+                    stress(&modes)?;
+                    options.stress = Some(modes);
+                }
                 "--release-at-sealing" => options.release_at_sealing = true,
                 "--json" => options.json = true,
                 "--follow" => options.follow = true,
@@ -203,9 +212,13 @@ impl Options {
         ];
         let switches = [
             (self.keep_all, "--keep-all"),
-            (self.stress, "--stress"),
             (self.release_at_sealing, "--release-at-sealing"),
         ];
+        flags.extend(
+            self.stress
+                .iter()
+                .map(|modes| format!("--stress-of={modes}")),
+        );
         flags.extend(self.settings.flags());
         flags.extend(
             switches
@@ -215,6 +228,29 @@ impl Options {
         );
         flags
     }
+}
+
+const ALL_STRESS: &str = "evict,invalidate,recycle,move,quarantine";
+
+/// Some of the modes of stress: `evict`, `invalidate`, `recycle`, `move`, `quarantine`, between commas.
+pub fn stress(modes: &str) -> Result<Stress, String> {
+    let all = Stress::a_lot_with_invalidation();
+    let mut stress = Stress::default();
+    for mode in modes.split(',') {
+        match mode {
+            "evict" => stress.evict_every = all.evict_every,
+            "invalidate" => stress.invalidate_every = all.invalidate_every,
+            "recycle" => stress.recycle_every = all.recycle_every,
+            "move" => stress.move_every = all.move_every,
+            "quarantine" => stress.quarantine = true,
+            _ => {
+                return Err(format!(
+                    "--stress-of {mode}: a mode of stress is evict, invalidate, recycle, move or quarantine"
+                ));
+            }
+        }
+    }
+    Ok(stress)
 }
 
 fn which(name: &str) -> Result<Which, String> {

@@ -8,14 +8,14 @@ use inkpot::inkwell::context::Context;
 use inkpot::inkwell::module::Module;
 use inkpot::inkwell::values::FunctionValue;
 use inkpot::{
-    BoxError, Cache, ContextRelease, Fallback, Frontend, Guard, Handle, Occupancy, OptLevel,
-    Stress, Tier, Unit,
+    BoxError, Cache, ContextRelease, Fallback, Frontend, Guard, Handle, Occupancy, OptLevel, Tier,
+    Unit,
 };
 
 use crate::again::Again;
 use crate::emit::{self, emit};
 use crate::guest;
-use crate::options::{Guest, Options};
+use crate::options::{Guest, Options, stress};
 use crate::prelude;
 use crate::runtime::{MethodFn, Thread, Value, functions};
 use crate::settings::{Policy, Victims};
@@ -161,8 +161,8 @@ impl Pooled {
         if options.release_at_sealing {
             builder = builder.release_context(ContextRelease::AtSealing);
         }
-        if options.stress {
-            builder = builder.stress(Stress::a_lot_with_invalidation());
+        if let Some(modes) = &options.stress {
+            builder = builder.stress(stress(modes)?);
         }
         Ok(Self {
             cache: builder.build()?,

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use inkpot::Stress;
+
 /// What `--help` and every mistake print.
 pub const USAGE: &str = "\
 usage: run_ir [flags] FILE.ll|FILE.bc [-- ARGS]
@@ -18,6 +20,7 @@ Runs a C or C++ program in LLVM IR, each function compiled when first called.
   --debug-info         keep debug information in what is compiled (it is dropped otherwise)
   --stats              print the cache's statistics at the end, as JSON on the last line of stderr
   --stress             evict, invalidate and recycle far more often than there is need
+  --stress-of MODES    only some of that: evict, invalidate, recycle, move, quarantine, between commas
   --isolate            have LLVM run in a process of its own, which the program may see as a child of its own
 
 Exit codes: the program's own; 2 for a mistake in the command or the file; 3 for a program that
@@ -56,7 +59,7 @@ pub struct Options {
     /// Whether to print statistics.
     pub stats: bool,
     /// Whether to evict without need.
-    pub stress: bool,
+    pub stress: Stress,
     /// Whether to compile in another process.
     pub isolate: bool,
 }
@@ -77,7 +80,7 @@ impl Options {
             threads: 1,
             debug_info: false,
             stats: false,
-            stress: false,
+            stress: Stress::default(),
             isolate: false,
         };
         while let Some(word) = words.next() {
@@ -96,7 +99,8 @@ impl Options {
                 "--threads" => options.threads = threads(text(&value()?)?)?,
                 "--debug-info" => options.debug_info = true,
                 "--stats" => options.stats = true,
-                "--stress" => options.stress = true,
+                "--stress" => options.stress = Stress::a_lot_with_invalidation(),
+                "--stress-of" => options.stress = stress(text(&value()?)?)?,
                 "--isolate" => options.isolate = true,
                 "--help" | "-h" => return Err(String::new()),
                 flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
@@ -116,6 +120,27 @@ impl Options {
 fn text(word: &OsStr) -> Result<&str, String> {
     let shown = word.to_string_lossy();
     word.to_str().ok_or_else(|| format!("{shown} is not text"))
+}
+
+/// Some of the modes of stress: `evict`, `invalidate`, `recycle`, `move`, `quarantine`, between commas.
+fn stress(modes: &str) -> Result<Stress, String> {
+    let all = Stress::a_lot_with_invalidation();
+    let mut stress = Stress::default();
+    for mode in modes.split(',') {
+        match mode {
+            "evict" => stress.evict_every = all.evict_every,
+            "invalidate" => stress.invalidate_every = all.invalidate_every,
+            "recycle" => stress.recycle_every = all.recycle_every,
+            "move" => stress.move_every = all.move_every,
+            "quarantine" => stress.quarantine = true,
+            _ => {
+                return Err(format!(
+                    "{mode}: a mode of stress is evict, invalidate, recycle, move or quarantine"
+                ));
+            }
+        }
+    }
+    Ok(stress)
 }
 
 fn level(word: &str) -> Result<u8, String> {
@@ -181,7 +206,7 @@ mod tests {
         assert_eq!(options.code_budget, Some(65536));
         assert_eq!((options.opt, options.policy), (2, PolicyName::Sieve));
         assert_eq!(options.threads, 3);
-        assert!(options.stats && !options.stress && !options.isolate);
+        assert!(options.stats && options.stress == Stress::default() && !options.isolate);
         assert!(parse("--isolate a.bc").unwrap().isolate);
     }
 

@@ -7,9 +7,7 @@ use crate::options::{Options, PolicyName};
 use crate::refuse::Refusal;
 use crate::{crash, operators, process, side_by_side, signals, thread_locals, threads};
 use inkpot::evict::{Lru, Sieve};
-use inkpot::{
-    BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, Isolation, OptLevel, Stress, Tier,
-};
+use inkpot::{BoxError, Cache, ContextRelease, DebugInfo, Error, Guard, Isolation, OptLevel, Tier};
 use std::arch::global_asm;
 use std::convert::Infallible;
 use std::ffi::{CString, OsString, c_char, c_int};
@@ -172,10 +170,8 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     if let Some(bytes) = options.code_budget {
         builder = builder.code_budget(bytes);
     }
-    if options.stress {
-        // A function is the same when it is compiled again.
-        builder = builder.stress(Stress::a_lot_with_invalidation());
-    }
+    // A function is the same when it is compiled again.
+    builder = builder.stress(options.stress);
     if options.isolate {
         builder = builder.isolation(Isolation::own_executable());
     }

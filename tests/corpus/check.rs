@@ -26,18 +26,39 @@ fn settings() -> Vec<String> {
             }
         }
     }
+    for combination in 1..31 {
+        all.push(format!(
+            "--opt 1 --code-budget 64KiB{}",
+            stress(combination)
+        ));
+    }
     all
 }
 
+/// Modes of stress in the combination of this number, as flags: 32 of them, none and all included.
+fn stress(combination: usize) -> String {
+    let modes = ["evict", "invalidate", "recycle", "move", "quarantine"];
+    let chosen = modes
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| combination >> i & 1 == 1);
+    let chosen: Vec<_> = chosen.map(|(_, mode)| *mode).collect();
+    match chosen.is_empty() {
+        true => String::new(),
+        false => format!(" --stress-of {}", chosen.join(",")),
+    }
+}
+
 /// The settings of the short form for the program at `index`: calm ones and stress by turns, all of them
-/// in the course of 24 programs.
+/// in the course of 24 programs, with other modes of stress each time.
 fn few(index: usize) -> Vec<String> {
     let all = settings();
-    let half = all.len() / 2;
+    let half = 24;
     (0..FEW)
         .map(|turn| {
             let at = (index * 5 + turn * 7) % half;
-            all[at + (index + turn) % 2 * half].clone()
+            let all_modes = all[at + (index + turn) % 2 * half].clone();
+            all_modes.replace(" --stress", &stress(index * 5 % 31 + 1))
         })
         .collect()
 }

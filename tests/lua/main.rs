@@ -1,7 +1,7 @@
 //! An interpreter of 30,000 lines of C through the example `run_ir`: Lua runs scripts of ours, and prints what the
 //! native build prints, whatever the level and the budget.
 //!
-//! The short form runs a few combinations of scripts and settings, `INKPOT_SOAK=1` (`make soak`) runs all.
+//! The short form runs a few combinations of scripts and settings, `INKPOT_SOAK=1` (`make long`) runs all.
 
 #[path = "../run_ir/harness.rs"]
 mod harness;

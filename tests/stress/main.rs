@@ -1,7 +1,7 @@
 //! Threads call methods while others evict, invalidate, seal and reclaim at full speed. What was
 //! freed stays `PROT_NONE` for a while: a late call is a crash. Every result is checked.
 //!
-//! The short form takes seconds. `INKPOT_SOAK=1` (`make soak`) is the long one, with more than a
+//! The short form takes seconds. `INKPOT_SOAK=1` (`make long`) is the long one, with more than a
 //! million evictions. `INKPOT_SEED` starts from another number.
 
 mod storm;
@@ -145,6 +145,37 @@ fn the_stress_setting() {
     storm.takers = 0;
     storm.run();
     assert_eq!(counts.contexts.load(Ordering::SeqCst), 0);
+}
+
+/// Each mode of stress with and without each other, on two workers and on none, with a quarantine and without.
+#[test]
+fn all_combinations_of_modes() {
+    let all = Stress::a_lot_with_invalidation();
+    for combination in 0..64 {
+        let on = |mode: u32| combination >> mode & 1;
+        let mut stress = Stress::default();
+        stress.evict_every = on(0) * all.evict_every;
+        stress.invalidate_every = on(1) * all.invalidate_every;
+        stress.recycle_every = on(2) * all.recycle_every;
+        stress.move_every = on(3) * all.move_every;
+        stress.quarantine = on(4) == 1;
+        let backend = Synthetic::default();
+        let counts = backend.counts.clone();
+        let builder = Cache::with_backend(backend).stress(stress);
+        let by_hand = on(5) == 1;
+        let builder = match by_hand {
+            true => builder.reclaimer(Reclaimer::Manual).generation_methods(5),
+            false => builder.workers(2),
+        };
+        let cache = builder.build().unwrap();
+        let mut storm = storm("a combination of modes", cache, evictions(150, 20_000));
+        (storm.callers, storm.by_hand) = (2, by_hand);
+        // Somebody else evicts, unless they do.
+        storm.takers = usize::from(on(0) == 0);
+        storm.seed ^= u64::from(combination);
+        storm.run();
+        assert_eq!(counts.contexts.load(Ordering::SeqCst), 0, "{stress:?}");
+    }
 }
 
 #[test]

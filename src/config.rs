@@ -1,11 +1,13 @@
 //! The settings of a cache, and the builder that makes one.
 
 mod backlog;
+mod hardening;
 mod isolation;
 mod wishes;
 
 pub use self::backlog::Backlog;
 pub(crate) use self::backlog::Settings as BacklogSettings;
+pub(crate) use self::hardening::Hardening;
 
 pub use self::wishes::TooLong;
 
@@ -135,6 +137,7 @@ pub(crate) struct Config {
     pub(crate) helpers: Option<Arc<Pool>>,
     pub(crate) wishes: wishes::Settings,
     pub(crate) backlog: backlog::Settings,
+    pub(crate) hardening: hardening::Hardening,
 }
 
 /// What `Stress` takes if nothing else was asked for.
@@ -191,6 +194,7 @@ impl Default for Config {
             helpers: None,
             wishes: wishes::Settings::default(),
             backlog: backlog::Settings::default(),
+            hardening: hardening::Hardening::default(),
         }
     }
 }
@@ -200,8 +204,7 @@ fn only(level: OptLevel) -> Tier {
     Tier::new("only", level)
 }
 
-type MakeBackend<K> =
-    Box<dyn FnOnce(&[Tier], Option<Arc<Pool>>) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
+type MakeBackend<K> = Box<dyn FnOnce(&Config) -> Result<Box<dyn ErasedBackend<K>>, Error>>;
 
 /// Settings of a cache, each with its default; [`Builder::build`] makes the cache.
 pub struct Builder<K: Key> {
@@ -214,19 +217,26 @@ pub struct Builder<K: Key> {
 
 impl<K: Key> Builder<K> {
     pub(crate) fn for_frontend<F: Frontend<Key = K>>(frontend: F) -> Self {
-        Self::new(Box::new(|tiers, helpers| {
-            Ok(Box::new(Llvm::new(frontend, tiers.to_vec(), helpers)?)
-                as Box<dyn ErasedBackend<K>>)
+        Self::new(Box::new(|config| {
+            let (tiers, helpers) = (config.tiers.clone(), config.helpers.clone());
+            let llvm = Llvm::new(frontend, tiers, helpers, config.hardening)?;
+            Ok(Box::new(llvm) as Box<dyn ErasedBackend<K>>)
         }))
     }
 
     pub(crate) fn for_backend<B: Backend<K>>(backend: B) -> Self {
-        Self::new(Box::new(|_, helpers| match helpers {
-            None => Ok(Box::new(backend) as Box<dyn ErasedBackend<K>>),
-            Some(_) => Err(Error::Setting {
-                setting: "isolation",
-                problem: "only LLVM can be elsewhere".to_owned(),
-            }),
+        Self::new(Box::new(|config| {
+            let wrong = |setting, problem: &str| {
+                let problem = problem.to_owned();
+                Err(Error::Setting { setting, problem })
+            };
+            if config.helpers.is_some() {
+                return wrong("isolation", "only LLVM can be elsewhere");
+            }
+            if config.hardening.pool_constants {
+                return wrong("pool_constants", "only LLVM's code is known");
+            }
+            Ok(Box::new(backend) as Box<dyn ErasedBackend<K>>)
         }))
     }
 
@@ -534,7 +544,7 @@ impl<K: Key> Builder<K> {
         if let Some(isolation) = self.isolation {
             config.helpers = Some(Pool::start(isolation, &config)?);
         }
-        let backend = (self.backend)(&config.tiers, config.helpers.clone())?;
+        let backend = (self.backend)(&config)?;
         Cache::start(config, self.policy, backend.into(), self.listener)
     }
 }

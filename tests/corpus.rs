@@ -60,6 +60,11 @@ fn isolated() {
     check::isolated(programs());
 }
 
+#[test]
+fn hardened() {
+    check::hardened(programs());
+}
+
 /// No name stands in two places: scratch folders and recorded files have the programs' names.
 #[test]
 fn names_are_unique() {

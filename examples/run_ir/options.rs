@@ -21,6 +21,7 @@ Runs a C or C++ program in LLVM IR, each function compiled when first called.
   --stats              print the cache's statistics at the end, as JSON on the last line of stderr
   --stress             evict, invalidate and recycle far more often than there is need
   --stress-of MODES    only some of that: evict, invalidate, recycle, move, quarantine, between commas
+  --harden             begin what can be jumped to with ENDBR64, and load constants from data
   --isolate            have LLVM run in a process of its own, which the program may see as a child of its own
 
 Exit codes: the program's own; 2 for a mistake in the command or the file; 3 for a program that
@@ -60,6 +61,8 @@ pub struct Options {
     pub stats: bool,
     /// Whether to evict without need.
     pub stress: Stress,
+    /// Whether to harden code against who wrote the program.
+    pub harden: bool,
     /// Whether to compile in another process.
     pub isolate: bool,
 }
@@ -81,6 +84,7 @@ impl Options {
             debug_info: false,
             stats: false,
             stress: Stress::default(),
+            harden: false,
             isolate: false,
         };
         while let Some(word) = words.next() {
@@ -101,6 +105,7 @@ impl Options {
                 "--stats" => options.stats = true,
                 "--stress" => options.stress = Stress::a_lot_with_invalidation(),
                 "--stress-of" => options.stress = stress(text(&value()?)?)?,
+                "--harden" => options.harden = true,
                 "--isolate" => options.isolate = true,
                 "--help" | "-h" => return Err(String::new()),
                 flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
@@ -206,8 +211,14 @@ mod tests {
         assert_eq!(options.code_budget, Some(65536));
         assert_eq!((options.opt, options.policy), (2, PolicyName::Sieve));
         assert_eq!(options.threads, 3);
-        assert!(options.stats && options.stress == Stress::default() && !options.isolate);
+        assert!(
+            options.stats
+                && options.stress == Stress::default()
+                && !options.isolate
+                && !options.harden
+        );
         assert!(parse("--isolate a.bc").unwrap().isolate);
+        assert!(parse("--harden a.bc").unwrap().harden);
     }
 
     /// Names of files, and what the program is given, need not be text.

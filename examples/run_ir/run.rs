@@ -172,6 +172,9 @@ fn build(source: &Arc<Source>, options: &Options) -> Result<Cache<Key>, Error> {
     }
     // A function is the same when it is compiled again.
     builder = builder.stress(options.stress);
+    if options.harden {
+        builder = builder.branch_targets(true).pool_constants(true);
+    }
     if options.isolate {
         builder = builder.isolation(Isolation::own_executable());
     }

@@ -33,11 +33,12 @@ impl Backing {
     fn create(len: u64) -> io::Result<Self> {
         const MFD_EXEC: libc::c_uint = 0x10; // Linux 6.3; older kernels know no such flag, and need none
         let name = c"inkpot";
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: `name` is a C string that lives through the call.
-        let mut fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | MFD_EXEC) };
+        let mut fd = unsafe { libc::memfd_create(name.as_ptr(), flags | MFD_EXEC) };
         if fd < 0 {
             // SAFETY: as above.
-            fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+            fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
         }
         if fd < 0 {
             return Err(io::Error::last_os_error());
@@ -45,6 +46,13 @@ impl Backing {
         // SAFETY: the descriptor was just created and is owned by nobody else.
         let file = unsafe { File::from_raw_fd(fd) };
         file.set_len(len)?;
+        // Whoever gets at the file (a debugger, another descriptor) cannot cut off what is mapped, which would be
+        // SIGBUS for those inside.
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: a system call on a descriptor that we own.
+        if unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
         let sealed = OpenOptions::new()
             .read(true)
             .open(format!("/proc/self/fd/{fd}"))?;

@@ -47,6 +47,13 @@ const KINDS: [Kind; 9] = [
     Kind::FallbackPairs,
 ];
 
+/// Bytes before, between and after the stripes where nothing is ever mapped: what runs off the end of one faults.
+const GUARD: u64 = if cfg!(feature = "_checked") {
+    super::PAGE
+} else {
+    1 << 20
+};
+
 impl Kind {
     /// Stripe length and slot size in bytes. The sum stays below 2 GiB.
     #[cfg(not(feature = "_checked"))]
@@ -81,6 +88,14 @@ impl Kind {
     /// The size of its slots.
     pub(crate) const fn slot(self) -> u64 {
         self.shape().1
+    }
+
+    /// Whether its slots are found by arithmetic, so that they are taken in order.
+    fn in_order(self) -> bool {
+        use Kind::*;
+        // A checker's runs shall be the same each time.
+        cfg!(feature = "_checked")
+            || matches!(self, Thunks | Cells | Callbacks | Fallbacks | FallbackPairs)
     }
 
     fn private(self) -> bool {
@@ -160,23 +175,27 @@ struct Backings {
 impl CodeSpace {
     /// Address space for the cache of this name.
     pub(crate) fn new(owner: &str, quarantine: Option<Quarantine>) -> Result<Self, Error> {
-        let len: u64 = KINDS.iter().map(|k| k.shape().0).sum();
+        let len: u64 = KINDS.iter().map(|k| GUARD + k.shape().0).sum::<u64>() + GUARD;
         let reservation = Reservation::new(len)?;
         let backings = Backings {
             current: Some(Arc::new(Backing::new(len)?)),
             thunks: Some(Arc::new(Backing::new(len)?)),
             shared: Vec::new(),
         };
-        let mut base = reservation.base();
-        let span = base..base + len;
+        let span = reservation.base()..reservation.base() + len;
+        let mut end = span.start;
         let stripes: [Stripe; KINDS.len()] = KINDS.map(|kind| {
             let (len, slot) = kind.shape();
-            let slots = Mutex::new(Slots::new((len / slot) as usize));
-            base += len;
+            let count = (len / slot) as usize;
+            let base = end + GUARD;
+            end = base + len;
             Stripe {
-                base: base - len,
+                base,
                 slot,
-                slots,
+                slots: Mutex::new(match kind.in_order() {
+                    true => Slots::in_order(count),
+                    false => Slots::at_random(count),
+                }),
                 touched: AtomicU64::new(0),
             }
         });

@@ -128,6 +128,7 @@ impl<K: Key> Core<K> {
             context,
             domain.clone(),
             Box::new(fallback_of),
+            config.hardening.branch_targets,
         )?;
         let table = Arc::new(table);
         let bonds_bytes = Arc::<AtomicU64>::default();

@@ -277,9 +277,11 @@ pub(super) struct Asked<'m> {
     passes: &'m str,
     level: OptLevel,
     imports: bool,
+    pool_constants: bool,
     polls: bool,
     separable: bool,
-    /// Threshold and table.
+    /// Whether bytes in front of functions begin with ENDBR64.
+    branch_targets: bool,
     /// The threshold, where threads have their tables, and the stub.
     counting: Option<(u32, i64, u64)>,
     /// Methods that count.
@@ -292,8 +294,10 @@ impl<'m> Asked<'m> {
             passes: job.passes,
             level: job.level,
             imports: job.imports,
+            pool_constants: job.pool_constants,
             polls: job.polls,
             separable: job.separable,
+            branch_targets: job.counting.is_some_and(|c| c.branch_targets),
             counting: job.counting.map(|c| (c.threshold, c.table, c.stub)),
             counted: Cow::Borrowed(job.counting.map_or(&[], |c| c.methods)),
         }
@@ -304,6 +308,7 @@ impl<'m> Asked<'m> {
             passes: self.passes,
             level: self.level,
             imports: self.imports,
+            pool_constants: self.pool_constants,
             polls: self.polls,
             separable: self.separable,
             counting: self.counting.map(|(threshold, table, stub)| Counting {
@@ -311,6 +316,7 @@ impl<'m> Asked<'m> {
                 table,
                 stub,
                 by_bytes: true,
+                branch_targets: self.branch_targets,
                 methods: &self.counted,
             }),
         }
@@ -320,7 +326,15 @@ impl<'m> Asked<'m> {
         string(fields, self.passes);
         fields.push(self.level as u8);
         let counts = self.counting.is_some();
-        fields.extend([self.imports, self.polls, self.separable, counts].map(u8::from));
+        let flags = [
+            self.imports,
+            self.pool_constants,
+            self.polls,
+            self.separable,
+            self.branch_targets,
+            counts,
+        ];
+        fields.extend(flags.map(u8::from));
         if let Some((threshold, table, stub)) = self.counting {
             fields.extend(threshold.to_le_bytes());
             fields.extend(table.to_le_bytes());
@@ -338,8 +352,10 @@ impl<'m> Asked<'m> {
             passes: fields.string()?,
             level: level_of(fields.array::<1>()?[0])?,
             imports: fields.flag()?,
+            pool_constants: fields.flag()?,
             polls: fields.flag()?,
             separable: fields.flag()?,
+            branch_targets: fields.flag()?,
             counting: None,
             counted: Cow::Borrowed(&[]),
         };

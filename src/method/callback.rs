@@ -3,7 +3,7 @@
 //! A callback is a stub of 16 bytes, number *n* at `callbacks + 16 n`:
 //!
 //! ```text
-//! stub   | push n (5) | jmp header (5) | int3 ...
+//! stub   | endbr64 (4) | push n (5) | jmp header (5) | int3 ...
 //! header | movabs r11, context (10) | jmp *entry_point ...      in the place of stubs 0 to 2
 //! ```
 //!
@@ -32,6 +32,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use super::targets::ENDBR64;
 use super::{errno, resolve};
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
@@ -166,11 +167,12 @@ impl Callbacks {
         let header = self.address(0) as u64;
         for (i, stub) in bytes.chunks_exact_mut(STUB as usize).enumerate() {
             let number = first + i as u32;
-            let next = self.address(number) as u64 + 10;
-            stub[0] = 0x68; // push imm32
-            stub[1..5].copy_from_slice(&number.to_le_bytes());
-            stub[5] = 0xe9; // jmp rel32
-            stub[6..10].copy_from_slice(&(header.wrapping_sub(next) as i32).to_le_bytes());
+            let next = self.address(number) as u64 + 14;
+            stub[0..4].copy_from_slice(&ENDBR64);
+            stub[4] = 0x68; // push imm32
+            stub[5..9].copy_from_slice(&number.to_le_bytes());
+            stub[9] = 0xe9; // jmp rel32
+            stub[10..14].copy_from_slice(&(header.wrapping_sub(next) as i32).to_le_bytes());
         }
         if first == 0 {
             let context: *const Context = &*self.context;
@@ -319,6 +321,7 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_personality 0x1b, inkpot_callback_personality",
     ".cfi_def_cfa rsp, 16",
+    "endbr64",
     "push rbp",
     ".cfi_adjust_cfa_offset 8",
     ".cfi_offset rbp, -24",

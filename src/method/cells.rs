@@ -14,6 +14,12 @@
 //! the resolve entry itself, or calls by pointer would always go the slow way. Nor does an empty
 //! cell point to the canonical entry: that would loop.
 //!
+//! Where [indirect branches are tracked](super::targets) both entries begin with ENDBR64, and a thunk has 32 bytes:
+//!
+//! ```text
+//! thunk  | endbr64 (4) | jmp *cell (6) | int3 (6) | endbr64 (4) | push n (5) | jmp stub (5) | int3 (2) |
+//! ```
+//!
 //! Cells 0 to 7 are no cells: there stands the flag that polls look at. And thunks 0 to 7 are no
 //! thunks: there stands the stub that all resolve entries jump to. It loads
 //! the cache's [`ResolveContext`] into r11, which no calling convention uses, and goes on in
@@ -23,10 +29,10 @@
 //! argument that is declared `nest`).
 //!
 //! ```text
-//! thunks | mov r11, context (10) | jmp *0(%rip) (6) | resolve (8) |
-//!   + 32 | push POLL (5) | jmp stub (5) | ret (1)
-//!   + 48 | push r10 (2) | jmp stub (5)
-//!   + 64 | add 1 to the counter at rdi in the thread's table; is it esi? no: ret; yes: push rdx | jmp stub
+//! thunks | endbr64 (4) | mov r11, context (10) | jmp *0(%rip) (6) | resolve (8) |
+//!   + 32 | endbr64 (4) | push POLL (5) | jmp stub (5) | endbr64 (4) | ret (1)
+//!   + 56 | endbr64 (4) | push r10 (2) | jmp stub (5)
+//!   + 72 | endbr64 (4) | add 1 to the counter at rdi in the thread's table; is it esi? no: ret; yes: push rdx | jmp stub
 //! ```
 
 use std::sync::{Arc, PoisonError};
@@ -34,6 +40,7 @@ use std::sync::{Arc, PoisonError};
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
 use crate::method::resolve::{self, ResolveContext};
+use crate::method::targets::ENDBR64;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::tier::counts;
@@ -83,9 +90,7 @@ impl CellWord {
 }
 
 const CELL: u64 = 16;
-const THUNK: u64 = 16;
-const RESOLVE: u64 = 6;
-/// Cells that are made at a time: one slot of the stripe of either kind.
+/// Cells that are made at a time: one slot of their stripe, and one or two of the thunks'.
 const CHUNK: u64 = Kind::Cells.slot() / CELL;
 /// Numbers taken by the stub, and by what polls call.
 const FIRST: u32 = 8;
@@ -98,13 +103,38 @@ pub(crate) const POLL: u64 = 2;
 pub(crate) const FULL: u64 = 1 << 63;
 /// Where that stands from the first thunk on, and how long it is up to the return.
 const POLL_AT: usize = 32;
-const POLL_LEN: usize = 10;
-const FULL_AT: usize = 48;
-const ROUND_AT: usize = 64;
+const POLL_LEN: usize = 14;
+const FULL_AT: usize = 56;
+const ROUND_AT: usize = 72;
+
+/// How thunks are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Shape {
+    /// Bytes of one.
+    thunk: u64,
+    /// Where its resolve entry is.
+    resolve: u64,
+    /// What either entry begins with.
+    begin: &'static [u8],
+}
+
+impl Shape {
+    const PLAIN: Self = Self {
+        thunk: 16,
+        resolve: 6,
+        begin: &[],
+    };
+    const TARGETS: Self = Self {
+        thunk: 32,
+        resolve: 16,
+        begin: &ENDBR64,
+    };
+}
 
 /// All cells of a cache.
 pub(crate) struct Cells {
     space: Arc<CodeSpace>,
+    shape: Shape,
     free: Mutex<Free>,
     #[cfg(feature = "_loom")]
     aside: Aside,
@@ -123,8 +153,9 @@ impl Aside {
     const CELLS: u64 = 16;
 
     fn new(space: &CodeSpace) -> Self {
+        let Shape { thunk, resolve, .. } = Shape::PLAIN;
         let word = |number| CellWord {
-            entry: AtomicUsize::new((space.base(Kind::Thunks) + number * THUNK + RESOLVE) as usize),
+            entry: AtomicUsize::new((space.base(Kind::Thunks) + number * thunk + resolve) as usize),
             called: AtomicUsize::new(0),
         };
         Self {
@@ -153,15 +184,21 @@ struct Free {
 
 impl Cells {
     /// No cells yet; `context` is what their thunks hand to the resolver, and must live as long
-    /// as any thread may call one.
+    /// as any thread may call one. `targets`: whether indirect branches may lead to ENDBR64 alone.
     pub(crate) fn new(
         space: Arc<CodeSpace>,
         context: *const ResolveContext,
+        targets: bool,
     ) -> Result<Self, Error> {
         let cells = Self {
             #[cfg(feature = "_loom")]
             aside: Aside::new(&space),
             space,
+            shape: if targets {
+                Shape::TARGETS
+            } else {
+                Shape::PLAIN
+            },
             free: Mutex::new(Free {
                 next: FIRST,
                 ..Free::default()
@@ -280,7 +317,7 @@ impl Cells {
 
     /// The method's address as programs see it.
     pub(crate) fn canonical(&self, number: u32) -> usize {
-        (self.space.base(Kind::Thunks) + u64::from(number) * THUNK) as usize
+        (self.space.base(Kind::Thunks) + u64::from(number) * self.shape.thunk) as usize
     }
 
     /// The number of the cell that an address is of, or whose canonical entry it is.
@@ -291,12 +328,12 @@ impl Cells {
             (number < u64::from(end)).then_some(number as u32)
         };
         let cell = number(self.space.base(Kind::Cells), CELL);
-        cell.or_else(|| number(self.space.base(Kind::Thunks), THUNK))
+        cell.or_else(|| number(self.space.base(Kind::Thunks), self.shape.thunk))
     }
 
     /// What the cell holds while there is no code.
     pub(crate) fn resolve_entry(&self, number: u32) -> usize {
-        self.canonical(number) + RESOLVE as usize
+        self.canonical(number) + self.shape.resolve as usize
     }
 
     /// Maps and fills another chunk of cells and thunks.
@@ -307,7 +344,7 @@ impl Cells {
             free.half_made.0 = Some(self.space.take(Kind::Cells, CHUNK * CELL)?);
         }
         if free.half_made.1.is_none() {
-            free.half_made.1 = Some(self.space.take(Kind::Thunks, CHUNK * THUNK)?);
+            free.half_made.1 = Some(self.space.take(Kind::Thunks, CHUNK * self.shape.thunk)?);
         }
         let (Some(cells), Some(thunks)) = (&mut free.half_made.0, &mut free.half_made.1) else {
             unreachable!("both were taken above");
@@ -322,9 +359,10 @@ impl Cells {
             self.canonical(first) as u64,
             "chunks are taken in order"
         );
-        self.space.write(thunks, 0, CHUNK * THUNK, |bytes| {
-            self.fill_thunks(first, bytes, context);
-        })?;
+        self.space
+            .write(thunks, 0, CHUNK * self.shape.thunk, |bytes| {
+                self.fill_thunks(first, bytes, context);
+            })?;
         self.space.write(cells, 0, CHUNK * CELL, |bytes| {
             for (i, cell) in bytes.chunks_exact_mut(CELL as usize).enumerate() {
                 let number = first + i as u32;
@@ -342,49 +380,93 @@ impl Cells {
 
     fn fill_thunks(&self, first: u32, bytes: &mut [u8], context: *const ResolveContext) {
         let stub = self.space.base(Kind::Thunks);
-        let displacement =
-            |target: u64, next: u64| (target.wrapping_sub(next) as i32).to_le_bytes();
-        // push imm32; jmp rel32, at `at`
-        let resolve = |bytes: &mut [u8], number: u32, at: u64| {
-            bytes[0] = 0x68;
-            bytes[1..5].copy_from_slice(&number.to_le_bytes());
-            bytes[5] = 0xe9;
-            bytes[6..10].copy_from_slice(&displacement(stub, at + 10));
-        };
-        for (i, thunk) in bytes.chunks_exact_mut(THUNK as usize).enumerate() {
+        let Shape {
+            thunk: len,
+            resolve: resolve_at,
+            begin,
+        } = self.shape;
+        bytes.fill(0xcc);
+        for (i, thunk) in bytes.chunks_exact_mut(len as usize).enumerate() {
             let number = first + i as u32;
             if number < FIRST {
                 continue;
             }
-            let at = self.canonical(number) as u64;
-            thunk[0..2].copy_from_slice(&[0xff, 0x25]); // jmp *disp(%rip)
-            thunk[2..6].copy_from_slice(&displacement(self.word_address(number), at + 6));
-            resolve(&mut thunk[6..], number, at + RESOLVE);
+            let mut at = Writer::new(thunk, self.canonical(number) as u64);
+            at.put(begin);
+            at.put(&[0xff, 0x25])
+                .displacement(self.word_address(number)); // jmp *disp(%rip)
+            at.skip_to(resolve_at);
+            at.put(begin).push(number).jump(stub);
         }
         if first == 0 {
-            bytes[0..2].copy_from_slice(&[0x49, 0xbb]); // movabs r11, imm64
-            bytes[2..10].copy_from_slice(&(context as u64).to_le_bytes());
-            bytes[10..16].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
-            bytes[16..24].copy_from_slice(&(resolve::entry_point() as u64).to_le_bytes());
-            bytes[24..FIRST as usize * THUNK as usize].fill(0xcc);
-            resolve(&mut bytes[POLL_AT..], POLL as u32, self.poll_entry() as u64);
-            bytes[POLL_AT + POLL_LEN] = 0xc3; // ret
-            let full = &mut bytes[FULL_AT..FULL_AT + 7];
-            full[0..3].copy_from_slice(&[0x41, 0x52, 0xe9]); // push r10; jmp rel32
-            full[3..].copy_from_slice(&displacement(stub, self.full_entry() as u64 + 7));
-            let round = &mut bytes[ROUND_AT..ROUND_AT + 26];
-            round[0..5].copy_from_slice(&[0x64, 0x48, 0x8b, 0x04, 0x25]); // mov rax, fs:[disp32]
-            round[5..9].copy_from_slice(&counts::displacement(counts::offset()));
-            round[9..21].copy_from_slice(&[
-                0x48, 0x01, 0xf8, // add rax, rdi
-                0x83, 0x00, 0x01, // add dword ptr [rax], 1
-                0x39, 0x30, // cmp dword ptr [rax], esi
-                0x73, 0x01, // jae + 1
-                0xc3, // ret
-                0x52, // push rdx
-            ]);
-            round[21] = 0xe9; // jmp rel32
-            round[22..].copy_from_slice(&displacement(stub, self.round_entry() as u64 + 26));
+            self.fill_stubs(&mut bytes[..FIRST as usize * len as usize], stub, context);
         }
+    }
+
+    /// What stands in the place of the first thunks.
+    fn fill_stubs(&self, bytes: &mut [u8], stub: u64, context: *const ResolveContext) {
+        let mut at = Writer::new(bytes, stub);
+        at.put(&ENDBR64);
+        at.put(&[0x49, 0xbb]).put(&(context as u64).to_le_bytes()); // movabs r11, imm64
+        at.put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
+        at.put(&(resolve::entry_point() as u64).to_le_bytes());
+        at.skip_to(POLL_AT as u64);
+        at.put(&ENDBR64).push(POLL as u32).jump(stub);
+        at.put(&ENDBR64).put(&[0xc3]); // ret
+        at.skip_to(FULL_AT as u64);
+        at.put(&ENDBR64).put(&[0x41, 0x52]).jump(stub); // push r10
+        at.skip_to(ROUND_AT as u64);
+        at.put(&ENDBR64);
+        at.put(&[0x64, 0x48, 0x8b, 0x04, 0x25]); // mov rax, fs:[disp32]
+        at.put(&counts::displacement(counts::offset()));
+        at.put(&[
+            0x48, 0x01, 0xf8, // add rax, rdi
+            0x83, 0x00, 0x01, // add dword ptr [rax], 1
+            0x39, 0x30, // cmp dword ptr [rax], esi
+            0x73, 0x01, // jae + 1
+            0xc3, // ret
+            0x52, // push rdx
+        ]);
+        at.jump(stub);
+    }
+}
+
+/// Puts instructions one after the other.
+struct Writer<'b> {
+    bytes: &'b mut [u8],
+    /// The address of the first of them.
+    base: u64,
+    next: usize,
+}
+
+impl<'b> Writer<'b> {
+    fn new(bytes: &'b mut [u8], base: u64) -> Self {
+        let next = 0;
+        Self { bytes, base, next }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes[self.next..][..bytes.len()].copy_from_slice(bytes);
+        self.next += bytes.len();
+        self
+    }
+
+    /// The distance of `target` from behind this.
+    fn displacement(&mut self, target: u64) -> &mut Self {
+        let next = self.base + self.next as u64 + 4;
+        self.put(&(target.wrapping_sub(next) as i32).to_le_bytes())
+    }
+
+    fn push(&mut self, number: u32) -> &mut Self {
+        self.put(&[0x68]).put(&number.to_le_bytes()) // push imm32
+    }
+
+    fn jump(&mut self, target: u64) -> &mut Self {
+        self.put(&[0xe9]).displacement(target) // jmp rel32
+    }
+
+    fn skip_to(&mut self, offset: u64) {
+        assert!(self.next as u64 <= offset, "what is before it fits");
+        self.next = offset as usize;
     }
 }

@@ -1,7 +1,8 @@
 //! Fallbacks: where calls of a method go while it has no code.
 //!
 //! An embedder's fallback is one function (an interpreter's entry, say) for many methods. Each method has
-//! a thunk of its own before it, 16 bytes beside a pair of words:
+//! a thunk of its own before it, 16 bytes beside a pair of words (32 where [indirect branches are
+//! tracked](super::targets), the first of them ENDBR64):
 //!
 //! ```text
 //! thunk  | mov r10, [word] (7) | jmp *[entry] (6) | int3 (3) |
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use super::errno;
+use super::targets::ENDBR64;
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
 use crate::reclaim::give_up;
@@ -75,9 +77,9 @@ impl Fallback {
     }
 }
 
-const THUNK: u64 = 16;
-/// Thunks that are made at a time: one slot of the stripe of either kind.
-const CHUNK: u64 = Kind::Fallbacks.slot() / THUNK;
+const PAIR: u64 = 16;
+/// Thunks that are made at a time: one slot of the pairs' stripe, and one or two of theirs.
+const CHUNK: u64 = Kind::FallbackPairs.slot() / PAIR;
 
 /// What a thunk loads. In memory that outlives every use (the cache's reservation).
 #[repr(C)]
@@ -89,6 +91,8 @@ struct Pair {
 /// All fallback thunks of a cache.
 pub(super) struct Fallbacks {
     space: Arc<CodeSpace>,
+    /// What a thunk begins with.
+    begin: &'static [u8],
     /// Thunks of numbers below this one are there. It advances under the lock; in a forked child, where nobody
     /// may hold that, it is read all the same.
     end: AtomicU64,
@@ -109,9 +113,11 @@ unsafe extern "C" fn gone() {
 }
 
 impl Fallbacks {
-    pub(super) fn new(space: Arc<CodeSpace>) -> Self {
+    /// None yet. `targets`: whether indirect branches may lead to ENDBR64 alone.
+    pub(super) fn new(space: Arc<CodeSpace>, targets: bool) -> Self {
         Self {
             space,
+            begin: if targets { &ENDBR64 } else { &[] },
             end: AtomicU64::new(0),
             made: Mutex::default(),
         }
@@ -142,19 +148,24 @@ impl Fallbacks {
 
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> u64 {
-        self.end() * 2 * THUNK
+        self.end() * (self.len() + PAIR)
     }
 
     fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
+    /// Bytes of one thunk.
+    fn len(&self) -> u64 {
+        if self.begin.is_empty() { 16 } else { 32 }
+    }
+
     fn thunk(&self, number: u32) -> u64 {
-        self.space.base(Kind::Fallbacks) + u64::from(number) * THUNK
+        self.space.base(Kind::Fallbacks) + u64::from(number) * self.len()
     }
 
     fn pair_address(&self, number: u32) -> u64 {
-        self.space.base(Kind::FallbackPairs) + u64::from(number) * THUNK
+        self.space.base(Kind::FallbackPairs) + u64::from(number) * PAIR
     }
 
     /// The pair of a number whose thunk has been made.
@@ -183,10 +194,10 @@ impl Fallbacks {
         let end = self.end();
         let first = end as u32;
         if made.half_made.0.is_none() {
-            made.half_made.0 = Some(self.space.take(Kind::Fallbacks, CHUNK * THUNK)?);
+            made.half_made.0 = Some(self.space.take(Kind::Fallbacks, CHUNK * self.len())?);
         }
         if made.half_made.1.is_none() {
-            made.half_made.1 = Some(self.space.take(Kind::FallbackPairs, CHUNK * THUNK)?);
+            made.half_made.1 = Some(self.space.take(Kind::FallbackPairs, CHUNK * PAIR)?);
         }
         let (Some(thunks), Some(pairs)) = (&mut made.half_made.0, &made.half_made.1) else {
             unreachable!("both were taken above");
@@ -196,7 +207,7 @@ impl Fallbacks {
             (self.thunk(first), self.pair_address(first)),
             "chunks are taken in order"
         );
-        self.space.write(thunks, 0, CHUNK * THUNK, |bytes| {
+        self.space.write(thunks, 0, CHUNK * self.len(), |bytes| {
             self.fill(first, bytes);
         })?;
         self.end.store(end + CHUNK, Ordering::Release);
@@ -208,9 +219,12 @@ impl Fallbacks {
 
     fn fill(&self, first: u32, bytes: &mut [u8]) {
         bytes.fill(0xcc);
-        for (i, thunk) in bytes.chunks_exact_mut(THUNK as usize).enumerate() {
+        for (i, thunk) in bytes.chunks_exact_mut(self.len() as usize).enumerate() {
             let number = first + i as u32;
-            let (at, pair) = (self.thunk(number), self.pair_address(number));
+            let (begin, thunk) = thunk.split_at_mut(self.begin.len());
+            begin.copy_from_slice(self.begin);
+            let at = self.thunk(number) + begin.len() as u64;
+            let pair = self.pair_address(number);
             let displacement =
                 |target: u64, next: u64| (target.wrapping_sub(next) as i32).to_le_bytes();
             thunk[0..3].copy_from_slice(&[0x4c, 0x8b, 0x15]); // mov r10, [rip + disp]
@@ -320,6 +334,7 @@ macro_rules! fallback {
             const _: () = $crate::__fallback_convention($abi);
             const _: () = $crate::__fallback_result::<(($($result)?))>();
             ::core::arch::naked_asm!(
+                "endbr64",
                 ".byte {rex}, 0x89, {to}", // mov <register number `REGISTER` for arguments>, r10
                 "jmp {body}",
                 rex = const $crate::__fallback_move::<{

@@ -11,6 +11,7 @@ mod map;
 mod record;
 mod resolve;
 mod table;
+pub(crate) mod targets;
 mod thrash;
 mod wakers;
 

@@ -57,7 +57,7 @@ fn xsave_size() -> usize {
     })
 }
 
-fn cpuid(leaf: u32) -> CpuidResult {
+pub(super) fn cpuid(leaf: u32) -> CpuidResult {
     #[allow(
         unused_unsafe,
         reason = "safe to call in newer compilers than we ask for"
@@ -108,6 +108,7 @@ global_asm!(
     "inkpot_resolve_entry:",
     ".cfi_startproc",
     ".cfi_def_cfa rsp, 16",
+    "endbr64",
     "push rbp",
     ".cfi_adjust_cfa_offset 8",
     ".cfi_offset rbp, -24",

@@ -65,6 +65,7 @@ impl<K: Key> Table<K> {
         context: ResolveContext,
         domain: Arc<Domain>,
         fallback_of: FallbackOf<K>,
+        targets: bool,
     ) -> Result<Self, Error> {
         let context = Box::new(context);
         Ok(Self {
@@ -77,9 +78,9 @@ impl<K: Key> Table<K> {
                 callbacks: HashMap::new(),
             }),
             callbacks: Callbacks::new(space.clone(), domain),
-            fallbacks: Fallbacks::new(space.clone()),
+            fallbacks: Fallbacks::new(space.clone(), targets),
             fallback_of,
-            cells: Cells::new(space, &*context)?,
+            cells: Cells::new(space, &*context, targets)?,
             context,
             abandoned: AtomicBool::new(false),
         })

@@ -147,18 +147,32 @@ fn with_clang(clang: &str, program: &Program, index: usize, wrong: &mut Vec<Stri
 
 /// Has LLVM run in another process: every so many of the programs as they were recorded, or all of them.
 pub fn isolated<'p>(programs: impl Iterator<Item = &'p Program>) {
+    some("isolated", 0, "--isolate", programs);
+}
+
+/// The same for code that is hardened against its authors.
+pub fn hardened<'p>(programs: impl Iterator<Item = &'p Program>) {
+    some("hardened", 5, "--harden", programs);
+}
+
+fn some<'p>(what: &str, first: usize, flag: &str, programs: impl Iterator<Item = &'p Program>) {
     const FEW: usize = 11;
-    let step = if set("INKPOT_SOAK") { 1 } else { FEW };
+    let (first, step) = if set("INKPOT_SOAK") {
+        (0, 1)
+    } else {
+        (first, FEW)
+    };
     let mut wrong = Vec::new();
-    for (index, program) in programs.enumerate().step_by(step) {
-        let folder = scratch(&format!("isolated-{}", program.file));
+    for (index, program) in programs.enumerate().skip(first).step_by(step) {
+        let folder = scratch(&format!("{what}-{}", program.file));
         let ending = if program.is_ir() { "ll" } else { "bc" };
         let file = folder.join("program").with_extension(ending);
         std::fs::copy(recorded::runnable(program), &file).expect("what was recorded");
         let budget = ["", " --code-budget 64KiB", " --stress"][index % 3];
-        let settings = [format!("--isolate --opt {}{budget}", index % 4)];
+        let tiers = ["", " --tiers"][index / 2 % 2];
+        let settings = [format!("{flag} --opt {}{budget}{tiers}", index % 4)];
         let expected = recorded::outcome(program);
-        through(program, &file, "isolated", &settings, &expected, &mut wrong);
+        through(program, &file, what, &settings, &expected, &mut wrong);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

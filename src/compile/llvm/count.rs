@@ -16,6 +16,7 @@ use super::machine::OptLevel;
 use super::places::{self, Look, PRESERVE_ALL, Place, Places};
 use crate::compile::symbols::{COUNTER_FULL, COUNTER_ROUND};
 use crate::method::FULL;
+use crate::method::targets::ENDBR64;
 use crate::tier::{CALL, counts};
 
 /// The address space of what is found from the thread pointer (fs) on.
@@ -80,7 +81,10 @@ unsafe fn leaves_r11_alone(function: LLVMValueRef) -> bool {
 /// What counts a call, before the function's first instruction: it changes r11 and the flags.
 fn prologue(counting: &Counting<'_>, method: u64) -> Vec<u8> {
     let place = (counts::place(method) as u32).to_le_bytes();
-    let mut bytes = Vec::with_capacity(64);
+    let mut bytes = Vec::with_capacity(68);
+    if counting.branch_targets {
+        bytes.extend(ENDBR64);
+    }
     bytes.extend([0x64, 0x4c, 0x8b, 0x1c, 0x25]); // mov r11, fs:[table]
     bytes.extend((counting.table as i32).to_le_bytes());
     bytes.extend([0x41, 0x83, 0x83]); // add dword ptr [r11 + place], CALL

@@ -9,7 +9,7 @@ use inkwell::module::Module;
 
 use super::context::LlvmContext;
 use super::machine::{Machine, OptLevel};
-use super::{count, import, polls, separate};
+use super::{constants, count, import, polls, separate};
 
 /// What is to be done to a module whose methods have been emitted, verified and lowered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Job<'j> {
     pub(crate) level: OptLevel,
     /// Whether the module has bodies of other methods, to be inlined.
     pub(crate) imports: bool,
+    /// Whether constants are loaded from data.
+    pub(crate) pool_constants: bool,
     /// Whether polls are put in after the passes.
     pub(crate) polls: bool,
     /// Whether code counts how often it runs.
@@ -39,6 +41,8 @@ pub(crate) struct Counting<'j> {
     pub(crate) stub: u64,
     /// Whether LLVM generates the code: it puts bytes in front of functions.
     pub(crate) by_bytes: bool,
+    /// Whether these begin with ENDBR64.
+    pub(crate) branch_targets: bool,
     /// Methods by the number of their cell, and the numbers that they are counted under.
     pub(crate) methods: &'j [(u32, u64)],
 }
@@ -95,6 +99,10 @@ impl Job<'_> {
         }
         if self.imports {
             import::lower_rest(module);
+        }
+        if self.pool_constants {
+            machine.run(constants::BEFORE, module)?;
+            constants::apart(module);
         }
         if self.polls {
             polls::add(module);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
-use inkwell::module::Module;
+use inkwell::module::{FlagBehavior, Module};
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
@@ -56,6 +56,8 @@ unsafe impl Send for Machine {}
 pub(super) struct Machines {
     idle: Mutex<Vec<Machine>>,
     gauge: Gauge,
+    /// Whether functions begin with ENDBR64.
+    branch_targets: bool,
 }
 
 impl Machines {
@@ -70,7 +72,7 @@ impl Machines {
     }
 
     /// One for each level of these tiers, whose passes are tried out.
-    pub(super) fn new(tiers: &[Tier]) -> Result<Self, Error> {
+    pub(super) fn new(tiers: &[Tier], branch_targets: bool) -> Result<Self, Error> {
         Self::initialise()?;
         let mut machines: Vec<Machine> = Vec::new();
         for tier in tiers {
@@ -89,6 +91,7 @@ impl Machines {
         Ok(Self {
             idle: Mutex::new(machines),
             gauge: Gauge::default(),
+            branch_targets,
         })
     }
 
@@ -120,6 +123,12 @@ impl Machines {
         if let Ok(machine) = idle.map_or_else(|| Machine::new(OptLevel::O0), Ok) {
             machine.describe(module);
             self.give_back(machine);
+        }
+        if self.branch_targets {
+            // As clang says it.
+            let yes = module.get_context().i32_type().const_int(1, false);
+            let flag = "cf-protection-branch";
+            module.add_basic_value_flag(flag, FlagBehavior::Override, yes);
         }
     }
 }

@@ -9,6 +9,7 @@ mod aliases;
 mod assume;
 mod census;
 mod check;
+mod constants;
 mod context;
 mod count;
 mod emitter;
@@ -53,7 +54,7 @@ use self::unit::{Finished, Wishes};
 pub(crate) use self::workshop::Workshop;
 use super::batch::Wanted;
 use super::{Backend, Batch};
-use crate::config::TooLong;
+use crate::config::{Hardening, TooLong};
 use crate::error::{BoxError, Error, Reason};
 use crate::isolate::Pool;
 use crate::method::{Fallback, Key, Method, Table};
@@ -128,6 +129,7 @@ pub(crate) struct Llvm<F> {
     frontend: F,
     machines: Machines,
     tiers: Vec<Tier>,
+    hardening: Hardening,
     /// Who does the jobs, if this process does not.
     helpers: Option<Arc<Pool>>,
 }
@@ -137,10 +139,12 @@ impl<F: Frontend> Llvm<F> {
         frontend: F,
         tiers: Vec<Tier>,
         helpers: Option<Arc<Pool>>,
+        hardening: Hardening,
     ) -> Result<Self, Error> {
         Ok(Self {
             frontend,
-            machines: Machines::new(&tiers)?,
+            machines: Machines::new(&tiers, hardening.branch_targets)?,
+            hardening,
             tiers,
             helpers,
         })

@@ -43,7 +43,7 @@ pub(crate) use self::room::Mark;
 /// Bytes of memory that one method costs besides its code: its record and key, its places in the
 /// table and the policy, its cell and thunk.
 pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
-    const CELL_AND_THUNK: usize = 32;
+    const CELL_AND_THUNK: usize = 48; // at most
     const TABLE_AND_LEDGER: usize = 208;
     const POLICY: usize = 80;
     (size_of::<Method<K>>() + size_of::<K>() + CELL_AND_THUNK + TABLE_AND_LEDGER + POLICY) as u64

@@ -173,6 +173,7 @@ fn ask(pool: &Pool, part: Part) -> Result<Vec<u8>, HelperFailure> {
         passes: "",
         level: OptLevel::O0,
         imports: false,
+        pool_constants: false,
         polls: false,
         counting: None,
         separable: false,

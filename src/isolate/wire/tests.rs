@@ -38,6 +38,8 @@ fn messages<'m>(n: u64, text: &'m str, data: &'m [u8], flags: (bool, bool)) -> [
                 passes: text,
                 level: LEVELS[(n / 4 % 4) as usize],
                 imports: n % 3 == 1,
+                pool_constants: n % 7 < 3,
+                branch_targets: n % 11 < 5,
                 polls: flags.0,
                 separable: flags.1,
                 counting: (n % 5 < 3).then_some((n as u32, -(n as i64 / 2), n)),

@@ -288,7 +288,7 @@ fn every_shape() {
 fn every_shape_at_every_level() {
     for level in LEVELS {
         let tier = Tier::new("test", level);
-        let machines = Machines::new(std::slice::from_ref(&tier)).unwrap();
+        let machines = Machines::new(std::slice::from_ref(&tier), false).unwrap();
         let machine = machines.take(level).unwrap();
         for (what, text, _) in SHAPES {
             let context = Context::create();
@@ -390,7 +390,7 @@ fn graphs_of_all_kinds() {
         (state >> 33) % below
     };
     let tier = Tier::new("test", OptLevel::O1);
-    let machines = Machines::new(std::slice::from_ref(&tier)).unwrap();
+    let machines = Machines::new(std::slice::from_ref(&tier), false).unwrap();
     let machine = machines.take(OptLevel::O1).unwrap();
     let mut polls = 0;
     for round in 0..400 {

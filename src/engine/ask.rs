@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::method::{FULL, Key, Method, POLL, Phase, ResolveContext, State, errno};
 use crate::reclaim::{Guard, safepoint_of_thread};
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::kept;
 use crate::sync::{thread, thread_local};
 
 /// Who has a method queued.
@@ -124,6 +125,7 @@ impl<K: Key> Core<K> {
             return Ok(false);
         };
         match state.phase {
+            _ if !kept("flight") => {}
             // It may have failed since the caller looked.
             Phase::Idle => {
                 if let Some(error) = self.refuses(&state) {
@@ -294,6 +296,12 @@ pub(super) unsafe extern "C" fn resolve_call<K: Key>(
         errno::set(errno);
         return core.table.cells().poll_return();
     }
+    #[cfg(feature = "_shuttle")]
+    let Some(method) = core.table.owner_if_any(number as u32) else {
+        crate::sync::simulated::world::broken("a method was called that nobody has".to_owned());
+        return core.config.failure_entry.unwrap_or_default();
+    };
+    #[cfg(not(feature = "_shuttle"))]
     // SAFETY: as above.
     let method = unsafe { core.table.owner_of(number as u32) };
     let resolved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.resolve(&method)));

@@ -16,6 +16,7 @@ use crate::invalidate::{self, settle};
 use crate::link::{self, Object};
 use crate::method::Key;
 use crate::observe::CompileTime;
+use crate::sync::fault::kept;
 use crate::sync::time::Instant;
 
 impl<K: Key> Core<K> {
@@ -63,7 +64,9 @@ impl<K: Key> Core<K> {
         };
         let open = slot.as_mut().expect("`link` leaves one open");
         let callees = &mut open.body.callees;
-        callees.append(&mut batch.callees);
+        if kept("callees") {
+            callees.append(&mut batch.callees);
+        }
         sort(callees);
         let assumptions = &mut open.body.assumptions;
         for bonds in &mut batch.assumed {

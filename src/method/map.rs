@@ -9,11 +9,11 @@
 //! their last destructors, where handles are dropped too, or take time in proportion to all keys
 //! there ever were. crossbeam's epochs do neither.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{KeyHash, Mutex, MutexGuard};
 use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Owned, Shared, unprotected};
 
 /// The fewest buckets. There are as many buckets as entries, or up to eight times as many.
@@ -76,7 +76,7 @@ pub(super) struct Map<K, V> {
     buckets: Atomic<Buckets<K, V>>,
     len: AtomicUsize,
     writer: Mutex<()>,
-    hasher: RandomState,
+    hasher: KeyHash,
 }
 
 impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             buckets: Atomic::new(Buckets::new(FEWEST)),
             len: AtomicUsize::new(0),
             writer: Mutex::new(()),
-            hasher: RandomState::new(),
+            hasher: KeyHash::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::evict::MethodId;
 use crate::reclaim::Domain;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{KeyHash, Mutex, MutexGuard};
 
 /// Numbers that one chunk of [`Table::owners`] covers, and the chunks that cover all numbers.
 const CHUNK: usize = if cfg!(feature = "_loom") { 16 } else { 4096 };
@@ -48,9 +48,9 @@ pub(crate) struct Table<K: Key> {
 /// Methods that stay until what was given out is given back.
 struct GivenOut<K: Key> {
     /// By canonical address.
-    addresses: HashMap<MethodId, Arc<Method<K>>>,
+    addresses: HashMap<MethodId, Arc<Method<K>>, KeyHash>,
     /// By callback, of this number.
-    callbacks: HashMap<MethodId, (u32, Arc<Method<K>>)>,
+    callbacks: HashMap<MethodId, (u32, Arc<Method<K>>), KeyHash>,
 }
 
 impl<K: Key> Table<K> {
@@ -74,8 +74,8 @@ impl<K: Key> Table<K> {
             next_id: AtomicU64::new(0),
             on_probation: AtomicUsize::new(0),
             given_out: Mutex::new(GivenOut {
-                addresses: HashMap::new(),
-                callbacks: HashMap::new(),
+                addresses: HashMap::default(),
+                callbacks: HashMap::default(),
             }),
             callbacks: Callbacks::new(space.clone(), domain),
             fallbacks: Fallbacks::new(space.clone(), targets),
@@ -148,6 +148,7 @@ impl<K: Key> Table<K> {
     /// Something keeps that method alive during the call: the code whose call came to the cell's
     /// thunk (its generation holds its callees until no thread is inside), or its canonical
     /// address having been taken.
+    #[cfg_attr(feature = "_shuttle", allow(dead_code))]
     pub(crate) unsafe fn owner_of(&self, cell: u32) -> Arc<Method<K>> {
         let owner = self.owner(cell).load(Ordering::Acquire);
         assert!(!owner.is_null(), "the thunk of a cell that nobody has");
@@ -156,6 +157,19 @@ impl<K: Key> Table<K> {
             Arc::increment_strong_count(owner);
             Arc::from_raw(owner)
         }
+    }
+
+    /// The method that owns a cell; a simulation looks whether what [`Table::owner_of`] leans on is so.
+    #[cfg(feature = "_shuttle")]
+    pub(crate) fn owner_if_any(&self, cell: u32) -> Option<Arc<Method<K>>> {
+        let owner = self.owner(cell).load(Ordering::Acquire);
+        if owner.is_null() {
+            return None;
+        }
+        // SAFETY: it came from `Arc::as_ptr`, and its memory is there: the method's drop, as its first thing, takes
+        // it out of here, and no other thread of a simulation goes on between the load and the end of this.
+        let method = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(owner) });
+        (Arc::strong_count(&method) > 0).then(|| (*method).clone())
     }
 
     /// Called by a method's drop: the key and the cell are free again.

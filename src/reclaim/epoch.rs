@@ -31,6 +31,7 @@ mod checked {
     }
 
     /// Twice the epoch that a participant is pinned in, and one; or 0.
+    #[repr(align(128))]
     struct Pin(AtomicUsize);
 
     fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -7,6 +7,7 @@ use super::record::{Record, of_this_thread};
 use super::safepoint;
 use crate::error::Error;
 use crate::sync::atomic::{self, Ordering};
+use crate::sync::fault::kept;
 
 /// Proof that the thread is pinned: entries may be loaded and called while it lives.
 ///
@@ -226,7 +227,7 @@ pub(super) fn after_repin() {
 #[cold]
 #[inline(never)]
 unsafe fn repin_now(record: &Record, domain: &Domain, born: u64) {
-    if record.pins.get() == 1 && record.is_of_level(born) {
+    if (record.pins.get() == 1 || !kept("repin.alone")) && record.is_of_level(born) {
         // The tick first: if it moves in between, the next re-pin is a real one again.
         let tick = domain.tick();
         // SAFETY: the owner part, on its thread; with one guard alive and no entry, nothing is

@@ -187,7 +187,9 @@ impl Holds {
             let serial = self.words[place as usize].load(Ordering::Relaxed) >> 32;
             Owner::new(place, serial as u32)
         });
-        self.write(kind, address, len, owner.0);
+        if kept("region.own") {
+            self.write(kind, address, len, owner.0);
+        }
     }
 
     /// No more holds for this generation: false if it has one. Once it is true, its slots can be

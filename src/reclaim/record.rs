@@ -9,6 +9,7 @@ use super::holds::{Hold, Holds, Owner};
 use super::liveness::Liveness;
 use super::stack::Stack;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::fault::kept;
 use crate::sync::thread_local;
 
 /// Addresses of code that are remembered of a safepoint, for reports.
@@ -220,7 +221,7 @@ impl Record {
     }
 
     pub(super) fn thread_is_gone(&self) -> bool {
-        self.alive.died()
+        kept("bury") && self.alive.died()
     }
 
     /// The thread is done with it. On the thread itself.
@@ -238,7 +239,7 @@ impl Record {
         unsafe {
             let local = (*self.local.get()).as_ref();
             let local = local.expect("taken only when the participant ends");
-            *self.guard.get() = Some(local.pin());
+            *self.guard.get() = kept("pin").then(|| local.pin());
         }
         self.seen.store(domain.tick(), Ordering::Relaxed);
     }

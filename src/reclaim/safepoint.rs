@@ -27,6 +27,7 @@ use super::holds::Hold;
 use super::record::{Outside, Record, STANDING, of_this_thread, release};
 use super::stack::Stack;
 use crate::sync::atomic::{Ordering, fence};
+use crate::sync::fault::kept;
 
 /// Holds for everything that the calling thread's stack has an address of. `None` where its stack
 /// is not known, as on the alternate stack of a signal, or one that nobody told of: the thread must
@@ -41,7 +42,8 @@ pub(super) unsafe fn hold_stack(record: &Record, domain: &Domain) -> Option<Vec<
         let now = found.standing.get(place).copied().unwrap_or(0);
         address.store(now, Ordering::Relaxed);
     }
-    Some(found.owners.iter().filter_map(|&o| holds.hold(o)).collect())
+    let owners = found.owners.iter().filter(|_| kept("safepoint.holds"));
+    Some(owners.filter_map(|&owner| holds.hold(owner)).collect())
 }
 
 /// Re-pins a thread that has frames of code on its stack.
@@ -59,7 +61,9 @@ pub(super) unsafe fn safepoint(record: &Record, domain: &Domain) {
     let Some(new) = (unsafe { hold_stack(record, domain) }) else {
         return;
     };
-    fence(Ordering::SeqCst);
+    if kept("safepoint.fence") {
+        fence(Ordering::SeqCst);
+    }
     let new = record.next_quantum(new);
     record.set_holding(!new.is_empty());
     // SAFETY: the owner part, on its thread. All that the thread can be inside of is held.
@@ -144,7 +148,9 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
     let Some(holds) = (unsafe { hold_stack(record, domain) }) else {
         return wait();
     };
-    fence(Ordering::SeqCst);
+    if kept("blocking.fence") {
+        fence(Ordering::SeqCst);
+    }
     let holds = record.next_quantum(holds);
     let level = record.level.replace(record.quantum.get());
     // SAFETY: the owner part, on its thread.

@@ -38,9 +38,18 @@ pub(crate) use self::simulated::*;
 #[cfg(not(feature = "_checked"))]
 pub(crate) use self::standard::*;
 
+/// How maps hash keys, and numbers of ours: under a checker always the same, as a run must go on in the same order when
+/// it is repeated.
+#[cfg(feature = "_checked")]
+pub(crate) type KeyHash = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+#[cfg(feature = "_checked")]
+pub(crate) type QuickHash = KeyHash;
+
 /// What ships.
 #[cfg(not(feature = "_checked"))]
 mod standard {
+    pub(crate) use ::lru::DefaultHasher as QuickHash;
+    pub(crate) use std::hash::RandomState as KeyHash;
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
     pub(crate) use std::{thread, thread_local, time};
 }

@@ -200,7 +200,12 @@ pub struct Synthetic {
     pub relies: Option<Relies>,
     /// Groups that methods are in, by their numbers.
     pub groups: u32,
+    /// What the code of a method has at its beginning, in r8.
+    pub stamp: Option<Stamp>,
 }
+
+/// Called while a method is compiled.
+pub type Stamp = Arc<dyn Fn(&Code) -> u32 + Send + Sync>;
 
 /// Called while a method is compiled, with what makes it rely on an assumption.
 pub type Relies = Arc<dyn Fn(&Code, &mut dyn FnMut(&Assumption) -> Assumed) + Send + Sync>;
@@ -212,6 +217,7 @@ impl Default for Synthetic {
             context_per_method: CONTEXT_PER_METHOD,
             relies: None,
             groups: 1,
+            stamp: None,
         }
     }
 }
@@ -275,7 +281,8 @@ impl Backend<Code> for Synthetic {
                 // Without the message that a panic prints.
                 How::Panic => std::panic::resume_unwind(Box::new("a panic on purpose")),
                 _ => {
-                    emitter.method(i, batch)?;
+                    let stamp = self.stamp.as_ref().map(|stamp| stamp(&code));
+                    emitter.method(i, batch, stamp)?;
                     batch.charge_context(self.context_per_method);
                 }
             }
@@ -311,13 +318,18 @@ impl Emitter {
         self.object.write().expect("the object is well formed")
     }
 
-    fn method(&mut self, i: usize, batch: &mut Batch<'_, Code>) -> Result<(), Error> {
+    fn method(
+        &mut self,
+        i: usize,
+        batch: &mut Batch<'_, Code>,
+        stamp: Option<u32>,
+    ) -> Result<(), Error> {
         let code = *batch.key(i);
         let callee = code.callee().map(|key| batch.callee(&key)).transpose()?;
         if let (How::CallAddress, Some(key)) = (code.how, code.callee()) {
             batch.takes_address(&key)?;
         }
-        let mut body = Body::of(&code, callee.as_ref(), batch.poll());
+        let mut body = Body::of(&code, callee.as_ref(), batch.poll(), stamp);
         body.bytes
             .resize(body.bytes.len() + usize::from(code.padding), 0xcc);
         // A section of its own, so that it can be moved.
@@ -419,7 +431,7 @@ struct Body {
 }
 
 impl Body {
-    fn of(code: &Code, callee: Option<&Callee>, poll: Option<Poll>) -> Self {
+    fn of(code: &Code, callee: Option<&Callee>, poll: Option<Poll>, stamp: Option<u32>) -> Self {
         const MOV_RAX_RIP: [u8; 3] = [0x48, 0x8b, 0x05];
         const LEA_RAX_RIP: [u8; 3] = [0x48, 0x8d, 0x05];
         const CALL_RAX: [u8; 2] = [0xff, 0xd0];
@@ -428,6 +440,9 @@ impl Body {
             relocations: Vec::new(),
             pushes: false,
         };
+        if let Some(stamp) = stamp {
+            body.push(&[0x41, 0xb8]).push(&stamp.to_le_bytes()); // mov r8d, stamp
+        }
         let n = code.n.to_le_bytes();
         let cell = || callee.expect("it has a callee").cell.clone();
         match code.how {

@@ -30,7 +30,7 @@ const ALONG: usize = 4;
 const SPARE: usize = 1024;
 
 /// Cheap, and good enough for the cache's own numbers, which no stranger chooses.
-type ById<T> = HashMap<u64, T, ::lru::DefaultHasher>;
+type ById<T> = HashMap<u64, T, crate::sync::QuickHash>;
 
 /// A request.
 struct Ticket<T> {

@@ -27,6 +27,7 @@ use crate::invalidate::Bond;
 use crate::link::Recipe;
 use crate::method::{Key, Method, Patience, Phase, Resident, State, Wakers};
 use crate::observe::{CompileTime, EvictedBy, Staying, event};
+use crate::sync::QuickHash;
 use crate::sync::fault::kept;
 
 pub(crate) use self::bonds::Bonds;
@@ -51,7 +52,7 @@ pub(crate) const fn bookkeeping_per_method<K: Key>() -> u64 {
 
 /// A table by the cache's own numbers: no stranger chooses them, so a hash of a few multiplications will
 /// do.
-type ByNumber<N, T> = std::collections::HashMap<N, T, ::lru::DefaultHasher>;
+type ByNumber<N, T> = std::collections::HashMap<N, T, QuickHash>;
 
 /// What the ledger is told of the configuration, for good.
 #[derive(Clone, Copy, Debug)]
@@ -351,7 +352,9 @@ impl<K: Key> Ledger<K> {
                         self.policy.remove(method.id);
                     }
                     event!("published", key = ?method.key, generation, bytes);
-                    method.notify();
+                    if kept("publish.notify") {
+                        method.notify();
+                    }
                     self.gone.methods.push(method);
                     continue;
                 }
@@ -488,7 +491,7 @@ impl<K: Key> Ledger<K> {
     pub(crate) fn drop_code(&mut self, method: &Arc<Method<K>>, cause: Cause) -> bool {
         let mut state = method.lock();
         if cause == Cause::Invalidated {
-            state.version += 1;
+            state.version += u64::from(kept("invalidate.version"));
             self.counters.invalidations += 1;
             self.forget_failure(method, &mut state);
             self.gone.fallen.extend(method.relied_on());
@@ -499,7 +502,9 @@ impl<K: Key> Ledger<K> {
         };
         let listed = resident;
         method.end_probation(&mut resident);
-        method.unlink();
+        if kept("evict.unlink") {
+            method.unlink();
+        }
         let by = match cause {
             Cause::Evicted => Some(EvictedBy::Eviction),
             Cause::Invalidated => Some(EvictedBy::Invalidation),

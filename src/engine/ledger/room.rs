@@ -10,6 +10,7 @@ use super::{Cause, Ledger, Slack};
 use crate::engine::open::LEAST_CODE;
 use crate::generation::Sizes;
 use crate::method::{Key, Method, State};
+use crate::sync::fault::kept;
 use crate::sync::time::Instant;
 
 /// What eviction works towards. An open generation takes a slot of text and one of constants however
@@ -36,7 +37,7 @@ impl<K: Key> Ledger<K> {
     pub(crate) fn make_room(&mut self, coming_code: u64, coming: u64, beside: u64) {
         let extra = (coming_code, coming + beside);
         self.doomed.clear();
-        if self.is_above(self.limits.high, extra) {
+        if self.is_above(self.limits.high, extra) && kept("room") {
             while self.is_above(self.limits.low, extra) {
                 match self.next_victim() {
                     Some(method) => self.squeeze_out(&method),

@@ -7,7 +7,7 @@
 pub(crate) use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::world::point;
+use super::world::{point, touched};
 
 pub(crate) fn fence(_order: Ordering) {
     point();
@@ -27,16 +27,19 @@ macro_rules! atomic {
 
             pub(crate) fn load(&self, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, false);
                 self.0.load(SeqCst)
             }
 
             pub(crate) fn store(&self, value: $value, _order: Ordering) {
                 point();
+                touched(&raw const self.0, true);
                 self.0.store(value, SeqCst);
             }
 
             pub(crate) fn swap(&self, value: $value, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, true);
                 self.0.swap(value, SeqCst)
             }
 
@@ -48,6 +51,7 @@ macro_rules! atomic {
                 _failure: Ordering,
             ) -> Result<$value, $value> {
                 point();
+                touched(&raw const self.0, true);
                 self.0.compare_exchange(old, new, SeqCst, SeqCst)
             }
 
@@ -68,6 +72,7 @@ macro_rules! atomic {
                 f: impl FnMut($value) -> Option<$value>,
             ) -> Result<$value, $value> {
                 point();
+                touched(&raw const self.0, true);
                 self.0.fetch_update(SeqCst, SeqCst, f)
             }
         }
@@ -82,26 +87,31 @@ macro_rules! integer {
         impl $name {
             pub(crate) fn fetch_add(&self, value: $value, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, true);
                 self.0.fetch_add(value, SeqCst)
             }
 
             pub(crate) fn fetch_sub(&self, value: $value, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, true);
                 self.0.fetch_sub(value, SeqCst)
             }
 
             pub(crate) fn fetch_or(&self, value: $value, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, true);
                 self.0.fetch_or(value, SeqCst)
             }
 
             pub(crate) fn fetch_and(&self, value: $value, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, true);
                 self.0.fetch_and(value, SeqCst)
             }
 
             pub(crate) fn fetch_max(&self, value: $value, _order: Ordering) -> $value {
                 point();
+                touched(&raw const self.0, true);
                 self.0.fetch_max(value, SeqCst)
             }
         }

@@ -15,6 +15,8 @@ use shuttle::thread::Thread;
 const STEP: Duration = Duration::from_nanos(40);
 /// One in so many times that the clock's thread comes round, time jumps, though others could go on.
 const HASTE: u64 = 24;
+/// A run that has come to this time waits for what does not come.
+const LATE: Duration = Duration::from_secs(1000);
 /// Times that the clock's thread comes round alone, without a timer, before that is a deadlock.
 const DEADLOCK: u32 = 2000;
 
@@ -49,6 +51,7 @@ struct World {
     trace: u64,
     refused: u64,
     broken: Vec<String>,
+    watched: Option<Vec<Touch>>,
 }
 
 // All threads of a simulation are one to the system.
@@ -73,6 +76,7 @@ impl World {
             trace: 0,
             refused: 0,
             broken: Vec::new(),
+            watched: None,
         }
     }
 
@@ -161,6 +165,38 @@ pub(in crate::sync) fn now() -> Duration {
         world.now += STEP;
         world.now
     })
+}
+
+/// A thread has read or written something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// A number of the thread's own.
+    pub thread: usize,
+    /// Where.
+    pub address: usize,
+    /// It was written.
+    pub writes: bool,
+}
+
+/// Keeps what atomics are touched from now on, or no more. Returns what was.
+pub fn watch(begin: bool) -> Vec<Touch> {
+    let new = begin.then(Vec::new);
+    with(|world| std::mem::replace(&mut world.watched, new)).unwrap_or_default()
+}
+
+pub(super) fn touched<T>(what: *const T, writes: bool) {
+    if with(|world| world.watched.is_none()) {
+        return;
+    }
+    let Some(thread) = shuttle::current::try_get_current_task() else {
+        return;
+    };
+    let touch = Touch {
+        thread: thread.into(),
+        address: what.addr(),
+        writes,
+    };
+    with(|world| world.watched.as_mut().map(|watched| watched.push(touch)));
 }
 
 crate::sync::thread_local! {
@@ -254,6 +290,7 @@ pub fn keep_time() {
     loop {
         shuttle::thread::yield_now();
         let due = with(|world| {
+            assert!(world.now < LATE, "somebody waits for what does not come");
             if world.over {
                 return Err(());
             }

@@ -8,6 +8,7 @@ use super::core::Core;
 use crate::error::Error;
 use crate::invalidate::{Inner, Relying};
 use crate::method::Key;
+use crate::sync::fault::kept;
 
 /// Bonds that are undone before others have a turn at the ledger.
 const TURN: usize = 1024;
@@ -17,7 +18,7 @@ impl<K: Key> Relying for Core<K> {
         let mut panic = None;
         let mut rest = fallen.iter();
         let mut now = rest.next();
-        while now.is_some() && self.check_fork().is_ok() {
+        while now.is_some() && self.check_fork().is_ok() && kept("fall.unlink") {
             let mut ledger = self.ledger();
             let mut left = TURN;
             while let Some((assumption, version)) = now

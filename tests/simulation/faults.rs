@@ -14,7 +14,7 @@ const SEEDS: u64 = 4000;
 type Check = fn(&mut Random);
 
 /// Each fault, and the check that finds it.
-const FAULTS: [(&str, Check); 15] = [
+const FAULTS: [(&str, Check); 17] = [
     // A generation is recycled before its grace period is over, or while it is held.
     ("recycle.grace", of::no_thread_in_memory_that_is_gone),
     ("recycle.held", of::no_thread_in_memory_that_is_gone),
@@ -30,6 +30,9 @@ const FAULTS: [(&str, Check); 15] = [
     // What was invalidated is published; an invalidation is not counted.
     ("publish.version", of::once_at_a_time_and_never_stale),
     ("invalidate.version", of::once_at_a_time_and_never_stale),
+    // What fell meanwhile is published; what relies on it is not unlinked.
+    ("publish.bonds", of::assumptions_fall),
+    ("fall.unlink", of::assumptions_fall),
     // A key that is on its way is queued again.
     ("flight", of::once_at_a_time_and_never_stale),
     // Code does not keep what it calls.

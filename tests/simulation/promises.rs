@@ -112,6 +112,7 @@ checks! {
     shutdown_while_all_goes_on => shutdown;
     a_thread_that_dies_is_buried => the_dead_are_buried;
     invalidation_is_waited_for => grace_is_waited_for;
+    what_relies_on_what_fell_is_not_called => assumptions_fall;
     a_guard_below_another_is_respected => a_guard_below_another;
     a_word_that_looks_like_an_address_holds_nothing_else => what_only_looks_like_an_address;
     what_is_moved_is_what_it_was => moved_while_it_changes;
@@ -506,6 +507,30 @@ pub fn moved_while_it_changes(random: &mut Random) {
             cache.seal();
             cache.compact();
             cache.maintain();
+        }
+    });
+    scene.end();
+}
+
+/// Assumptions fall while what relies on them is compiled, published and called.
+pub fn assumptions_fall(random: &mut Random) {
+    let methods = [
+        Code::leaf(1),
+        Code::new(2, How::Call),
+        Code::new(3, How::Jump),
+    ];
+    let mut scene = Scene::new(methods, |builder| builder.workers(2));
+    for _ in 0..2 {
+        scene.thread(random, |caller, random| {
+            for _ in 0..5 {
+                call_any(caller, random, &mut || {});
+            }
+        });
+    }
+    scene.govern(|_, shared| {
+        for turn in 0..4 {
+            drop(shared.fall(turn % 2));
+            thread::yield_now();
         }
     });
     scene.end();

@@ -189,8 +189,9 @@ fn life(caller: Caller, cache: Cache<Code>, random: &mut Random, leaves_cache: b
 fn govern(caller: &Caller, cache: &Cache<Code>, random: &mut Random) {
     let index = any(random, caller.shared.methods.len());
     let key = &caller.shared.methods[index];
-    match random.below(14) {
-        0 | 1 => drop(caller.shared.invalidate(index, cache)),
+    match random.below(15) {
+        0 => drop(caller.shared.invalidate(index, cache)),
+        1 => drop(caller.shared.fall(any(random, 2))),
         2 => drop(cache.evict(key)),
         3 => cache.evict_all(),
         4 => cache.seal(),
@@ -200,6 +201,11 @@ fn govern(caller: &Caller, cache: &Cache<Code>, random: &mut Random) {
         8..=10 => drop(cache.maintain()),
         11 => cache.set_budget(5_000 << random.below(7)),
         12 => {
+            let token = caller.shared.fall(any(random, 2));
+            let waited = token.wait_for(Duration::from_millis(20));
+            world::note(u64::from(waited.is_ok()));
+        }
+        13 => {
             // Where nobody reclaims it takes the whole time.
             let token = caller.shared.invalidate(index, cache);
             let waited = token.wait_for(Duration::from_millis(20));

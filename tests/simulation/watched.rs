@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use inkpot::__simulation::world;
-use inkpot::{Backend, Batch, Builder, Cache, Error, Fallback};
+use inkpot::{Assumed, Assumption, Backend, Batch, Builder, Cache, Error, Fallback};
 
 use crate::synthetic::{Code, How, Synthetic};
 
@@ -17,6 +17,8 @@ pub struct Shared {
     /// By method: what was emitted before this version can be loaded no more.
     floors: Vec<AtomicU32>,
     compiling: std::sync::Mutex<BTreeSet<usize>>,
+    /// Each method relies on one of these: see [`Shared::relies`].
+    assumptions: [Assumption; 2],
 }
 
 impl Shared {
@@ -35,6 +37,7 @@ impl Shared {
             versions: zeros(),
             floors: zeros(),
             compiling: std::sync::Mutex::default(),
+            assumptions: [Assumption::new(), Assumption::new()],
             methods: all,
         })
     }
@@ -70,6 +73,26 @@ impl Shared {
         self.floors[index].fetch_max(version, Ordering::SeqCst);
         token
     }
+
+    /// What a method relies on.
+    fn relies(&self, index: usize) -> usize {
+        index % self.assumptions.len()
+    }
+
+    /// Has all methods that rely on an assumption be others from now on, and lets it fall.
+    pub fn fall(&self, which: usize) -> inkpot::Invalidation {
+        let relying = (0..self.methods.len()).filter(|&index| self.relies(index) == which);
+        let next = |index: usize| {
+            let version = self.versions[index].fetch_add(1, Ordering::SeqCst) + 1;
+            (index, version)
+        };
+        let fallen: Vec<(usize, u32)> = relying.map(next).collect();
+        let token = self.assumptions[which].invalidate();
+        for (index, version) in fallen {
+            self.floors[index].fetch_max(version, Ordering::SeqCst);
+        }
+        token
+    }
 }
 
 /// `Synthetic`, and what it sees of the engine.
@@ -99,9 +122,15 @@ impl Watched {
             let version = stamps.versions[index].load(Ordering::SeqCst);
             (index as u32) << 16 | version
         };
+        let relying = shared.clone();
+        let relies = move |code: &Code, assume: &mut dyn FnMut(&Assumption) -> Assumed| {
+            let which = relying.relies(relying.index(code));
+            assume(&relying.assumptions[which]);
+        };
         Cache::with_backend(Self {
             inner: Synthetic {
                 groups,
+                relies: Some(Arc::new(relies)),
                 stamp: Some(Arc::new(stamp)),
                 ..Synthetic::default()
             },

@@ -6,7 +6,7 @@ REPORT ?= target/churn.html
 NAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test simulate long soak bench lint doc versions
+.PHONY: help deps demo test simulate model long soak bench lint doc versions
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,9 +23,13 @@ demo: deps ## Run churn with all its strategies side by side; under two minutes
 test: deps ## Run all tests and the documentation's examples; under ten minutes
 	$(CARGO) test
 	$(CARGO) test --features _shuttle --test simulation
+	$(CARGO) test --features _loom --test models
 
 simulate: deps ## Simulate whole caches: 100,000 seeds, and each promise by 13,000 schedules; INKPOT_SEED=n for one seed
 	INKPOT_SOAK=1 $(CARGO) test --release --features _shuttle --test simulation -- --nocapture
+
+model: deps ## Check the models of the protocols with three preemptions, and the seeded faults
+	INKPOT_SOAK=1 $(CARGO) test --features _loom --test models
 
 soak: deps ## Run everything at once for ten minutes, or SOAK_SECONDS, and hold the accounts against each other
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --release --test soak -- --nocapture
@@ -45,7 +49,7 @@ lint: deps ## Check formatting, and run clippy with warnings as errors
 	$(CARGO) clippy --lib -- -D warnings
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --features _shuttle --lib --test simulation -- -D warnings
-	$(CARGO) clippy --features _loom --lib -- -D warnings
+	$(CARGO) clippy --features _loom --lib --test models -- -D warnings
 
 doc: deps ## Build the documentation, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features serde,tracing

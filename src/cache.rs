@@ -22,6 +22,14 @@ pub struct Cache<K: Key> {
     life: Arc<Life<K>>,
 }
 
+#[cfg(feature = "_loom")]
+#[allow(dead_code, reason = "for models")]
+impl<K: Key> Cache<K> {
+    pub(crate) fn core(&self) -> &Arc<crate::engine::Core<K>> {
+        &self.life.core
+    }
+}
+
 impl<K: Key> Clone for Cache<K> {
     fn clone(&self) -> Self {
         Self {

@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::engine::{Deadline, Life};
@@ -47,6 +46,12 @@ impl<K: Key, F: MethodType> Handle<K, F> {
         }
     }
 
+    #[cfg(feature = "_loom")]
+    #[allow(dead_code, reason = "for models")]
+    pub(crate) fn method(&self) -> &Arc<Method<K>> {
+        &self.method
+    }
+
     /// The method's key.
     pub fn key(&self) -> &K {
         &self.method.key
@@ -60,7 +65,7 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     pub fn entry<'g>(&self, guard: &'g Guard<'_>) -> Option<Entry<'g, F>> {
         // SAFETY: the cell is mapped for as long as the cache, which `life` keeps.
         let word = unsafe { self.word.as_ref() };
-        let code = word.entry.load(Ordering::Acquire);
+        let code = word.load();
         // Without short cuts: one branch for what nearly always holds.
         let ours = std::ptr::eq(guard.domain(), self.domain.as_ptr());
         if !(ours & word.is_code_in_use(code)) {

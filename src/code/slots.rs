@@ -4,7 +4,9 @@
 //! where the next will be; but always beside slots that are taken, as the kernel merges neighbours, and in the gaps
 //! between these first, so that what is taken stays dense.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use crate::sync::KeyHash;
 
 /// Slots of one stripe.
 pub(super) struct Slots {
@@ -19,7 +21,7 @@ enum Places {
     /// From the low end on, for stripes whose slots are found by arithmetic.
     InOrder,
     /// At random, by the numbers that a keyed hash makes of 0, 1, 2, ...
-    Random(RandomState, u64),
+    Random(KeyHash, u64),
 }
 
 impl Slots {
@@ -30,7 +32,7 @@ impl Slots {
 
     /// Slots that are given out at random.
     pub(super) fn at_random(count: usize) -> Self {
-        Self::new(count, Places::Random(RandomState::new(), 0))
+        Self::new(count, Places::Random(KeyHash::default(), 0))
     }
 
     fn new(count: usize, places: Places) -> Self {

@@ -14,6 +14,7 @@ use self::lists::Lists;
 use self::pace::Pace;
 use crate::config::{Backlog, BacklogSettings};
 use crate::method::{Key, Method};
+use crate::sync::fault::kept;
 use crate::sync::time::Instant;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 
@@ -118,7 +119,9 @@ impl<K: Key> Queue<K> {
             .waiting
             .push(method.id.get(), method, class, waited_for);
         drop(inner);
-        self.arrived.notify_one();
+        if kept("queue.push.notify") {
+            self.arrived.notify_one();
+        }
         instead.map_or(Pushed::In, |(class, method)| Pushed::Instead(class, method))
     }
 
@@ -275,10 +278,12 @@ impl<K: Key> Queue<K> {
     /// Lets nothing in any more, and returns what was waiting.
     pub(crate) fn close(&self) -> Vec<Arc<Method<K>>> {
         let mut inner = self.lock();
-        inner.closed = true;
+        inner.closed = kept("queue.close");
         let rest = inner.waiting.drain();
         drop(inner);
-        self.arrived.notify_all();
+        if kept("queue.close.notify") {
+            self.arrived.notify_all();
+        }
         self.room.notify_all();
         rest
     }

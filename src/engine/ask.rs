@@ -41,7 +41,7 @@ impl<K: Key> Core<K> {
             return Err(Error::WrongCache);
         }
         self.stress(method);
-        let present = method.word().entry.load(Ordering::Acquire);
+        let present = method.word().load();
         if present != method.resolve_entry() {
             guard.count_hit();
             method.note_call(present);
@@ -133,6 +133,7 @@ impl<K: Key> Core<K> {
                 }
             }
             // Meanwhile, by another.
+            _ if !kept("enqueue.once") => {}
             Phase::Queued => {
                 state.wished |= wished;
                 return Ok(false);

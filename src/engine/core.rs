@@ -23,6 +23,7 @@ use crate::method::{CALLBACK_BYTES, Key, ResolveContext, Table};
 use crate::observe::Listener;
 use crate::reclaim::{Domain, Holds};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::kept;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// The engine of a cache. It ends (and with it all code) when neither a handle nor a participant
@@ -76,8 +77,10 @@ pub(crate) struct Bell {
 
 impl Bell {
     pub(crate) fn ring(&self) {
-        *lock(&self.rung) = true;
-        self.heard.notify_one();
+        *lock(&self.rung) = kept("bell.rung");
+        if kept("bell.notify") {
+            self.heard.notify_one();
+        }
     }
 
     /// Waits for a ring, or until `patience` is over.

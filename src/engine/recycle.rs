@@ -211,6 +211,7 @@ impl<K: Key> Core<K> {
     /// Starts a grace period for what died, and for who waits. Returns the contexts of what died:
     /// code needs none, so they need not wait.
     fn retire(&self, reclaim: &mut Reclaim<K>) -> Vec<(Context, u64)> {
+        let early = (!kept("retire.unlinked_first")).then(|| reclaim.reclaimer.start());
         let mut corpses = std::mem::take(&mut self.ledger().dead);
         let tickets = std::mem::take(&mut *lock(&self.tickets));
         let contexts = corpses
@@ -221,7 +222,7 @@ impl<K: Key> Core<K> {
             })
             .collect();
         if !corpses.is_empty() || !tickets.is_empty() {
-            let grace = reclaim.reclaimer.start();
+            let grace = early.unwrap_or_else(|| reclaim.reclaimer.start());
             reclaim.wakes.push(Wake {
                 grace,
                 corpses,

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::method::{Key, Method};
 use crate::observe::{CompileTime, Event, EvictedBy, Listener, Overdue};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::fault::kept;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Events that wait, at most.
@@ -110,7 +111,7 @@ pub(crate) struct Outbox<K: Key> {
     listener: Arc<dyn Listener<K>>,
     waiting: Mutex<Waiting<K>>,
     arrived: Condvar,
-    /// Somebody tells: one at a time does.
+    /// Somebody tells: one at a time does. What they tell is ordered by the lock.
     telling: AtomicBool,
     lost: AtomicU64,
 }
@@ -174,10 +175,11 @@ impl<K: Key> Outbox<K> {
         struct Telling<'a>(&'a AtomicBool);
         impl Drop for Telling<'_> {
             fn drop(&mut self) {
-                self.0.store(false, Ordering::Release);
+                // A store would do. But loom lets a store come before a swap that it followed.
+                self.0.swap(false, Ordering::Relaxed);
             }
         }
-        while !self.lock().is_empty() && !self.telling.swap(true, Ordering::Acquire) {
+        while !self.lock().is_empty() && !self.telling.swap(true, Ordering::Relaxed) {
             let _telling = Telling(&self.telling);
             loop {
                 let mut waiting = self.lock();
@@ -197,6 +199,9 @@ impl<K: Key> Outbox<K> {
                 if none {
                     break;
                 }
+            }
+            if !kept("telling.again") {
+                return;
             }
         }
     }

@@ -15,6 +15,7 @@ use super::tell::Told;
 use crate::compile::on_a_worker;
 use crate::error::Error;
 use crate::method::{Key, Method, Phase, State, Wakers};
+use crate::sync::fault::kept;
 use crate::sync::time::Instant;
 use crate::sync::{MutexGuard, thread};
 
@@ -135,12 +136,12 @@ impl<K: Key> Core<K> {
         }
         let mut request = None;
         let mut state = method.lock();
-        if method.is_waited_for() {
+        if method.is_waited_for() && kept("end_waiting.last") {
             return;
         }
         // How the last compilation failed is not remembered when all who waited know.
         let failure = state.failure.take_if(|failure| !failure.is_remembered());
-        if state.phase == Phase::Queued && !state.wished {
+        if state.phase == Phase::Queued && !(state.wished && kept("end_waiting.wished")) {
             request = self.queue.drop_request(method);
             if request.is_some() {
                 state.end_request();

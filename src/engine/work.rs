@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::generation::{Open, Sizes};
 use crate::isolate::HelperFailure;
 use crate::method::{Key, Method, Phase, State, Wakers};
+use crate::sync::fault::kept;
 use crate::sync::time::Instant;
 
 /// How long a worker without work sleeps before it looks at the age of its generation.
@@ -39,7 +40,9 @@ impl<K: Key> Clone for Begun<K> {
 impl<K: Key> Begun<K> {
     fn now(method: Arc<Method<K>>) -> Self {
         let mut state = method.lock();
-        state.phase = Phase::Compiling;
+        if kept("begun.phase") {
+            state.phase = Phase::Compiling;
+        }
         state.again = false;
         let (version, attempts) = (state.version, state.attempts);
         drop(state);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::fault::order;
 
 /// A cache, to an assumption.
 pub(crate) trait Relying: Send + Sync {
@@ -149,7 +150,10 @@ impl Fallen {
         let mut fallen = Vec::new();
         let mut coming = vec![group.clone()];
         while let Some(next) = coming.pop() {
-            let version = next.version.fetch_add(1, Ordering::SeqCst) + 1;
+            let version = next
+                .version
+                .fetch_add(1, order("assumption.advance", Ordering::SeqCst))
+                + 1;
             coming.append(&mut next.members());
             fallen.push((next, version));
         }

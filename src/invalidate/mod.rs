@@ -22,6 +22,7 @@ use self::lists::Fallen;
 pub(crate) use self::lists::{Inner, Relying, hold_for_fork};
 pub use self::token::Invalidation;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::order;
 
 /// Something that compiled code relies on: a class's table of methods, the value of a constant, the
 /// types that were seen so far.
@@ -237,7 +238,8 @@ pub(crate) fn sort(assumptions: &mut Vec<Arc<Inner>>) {
 
 impl Inner {
     fn version(&self) -> u64 {
-        self.version.load(Ordering::SeqCst)
+        self.version
+            .load(order("assumption.read", Ordering::SeqCst))
     }
 
     /// As code has it; no two have the same.

@@ -42,6 +42,7 @@ use crate::error::Error;
 use crate::method::resolve::{self, ResolveContext};
 use crate::method::targets::ENDBR64;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::fault::{kept, order};
 use crate::sync::{Mutex, MutexGuard};
 use crate::tier::counts;
 
@@ -59,6 +60,27 @@ pub(crate) struct CellWord {
 }
 
 impl CellWord {
+    #[cfg(feature = "_loom")]
+    pub(crate) fn new(entry: usize) -> Self {
+        Self {
+            entry: AtomicUsize::new(entry),
+            called: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where a call goes now. What was written there before it was published is seen.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> usize {
+        self.entry.load(order("entry.load", Ordering::Acquire))
+    }
+
+    /// Sends calls to `entry` from now on. What was written there happens before.
+    #[inline(always)]
+    pub(crate) fn store(&self, entry: usize) {
+        self.entry
+            .store(entry, order("entry.store", Ordering::Release));
+    }
+
     /// Whether `code`, loaded from this cell, is the method's code and known to be in use.
     #[inline(always)]
     pub(crate) fn is_code_in_use(&self, code: usize) -> bool {
@@ -154,10 +176,8 @@ impl Aside {
 
     fn new(space: &CodeSpace) -> Self {
         let Shape { thunk, resolve, .. } = Shape::PLAIN;
-        let word = |number| CellWord {
-            entry: AtomicUsize::new((space.base(Kind::Thunks) + number * thunk + resolve) as usize),
-            called: AtomicUsize::new(0),
-        };
+        let word =
+            |number| CellWord::new((space.base(Kind::Thunks) + number * thunk + resolve) as usize);
         Self {
             words: (0..Self::CELLS).map(word).collect(),
             flag: AtomicU32::new(0),
@@ -233,12 +253,16 @@ impl Cells {
     /// The caller is the last to know the number: no handle, no code and no holder of a
     /// canonical address can reach the cell.
     pub(crate) fn give_back(&self, number: u32) {
+        if !kept("give_back.empty") {
+            self.lock().numbers.push(number);
+        }
         let word = self.word(number);
         word.entry
             .store(self.resolve_entry(number), Ordering::Relaxed);
         word.called.store(0, Ordering::Relaxed);
-        let mut free = self.lock();
-        free.numbers.push(number);
+        if kept("give_back.empty") {
+            self.lock().numbers.push(number);
+        }
     }
 
     pub(crate) fn word_address(&self, number: u32) -> u64 {

@@ -10,28 +10,22 @@
 //! there ever were. crossbeam's epochs do neither.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+#[cfg(not(feature = "_loom"))]
+use crossbeam_epoch::{Atomic, Guard, Owned, Shared, unprotected};
+
+use self::here::pin;
+#[cfg(feature = "_loom")]
+use crate::reclaim::epoch::{Atomic, Guard, Owned, Shared, unprotected};
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::fault::{kept, order};
 use crate::sync::{KeyHash, Mutex, MutexGuard};
-use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Owned, Shared, unprotected};
+
+mod here;
 
 /// The fewest buckets. There are as many buckets as entries, or up to eight times as many.
-const FEWEST: usize = 64;
-
-/// The epochs of all maps. Not crossbeam's own for the process: there a thread of somebody else's that stays pinned
-/// would keep what is unlinked here, and whatever others defer would run in the middle of this.
-static EPOCHS: LazyLock<Collector> = LazyLock::new(Collector::new);
-
-thread_local! {
-    static HERE: LocalHandle = EPOCHS.register();
-}
-
-fn pin() -> Guard {
-    let here = HERE.try_with(LocalHandle::pin);
-    // A thread that runs its last destructors.
-    here.unwrap_or_else(|_| EPOCHS.register().pin())
-}
+const FEWEST: usize = if cfg!(feature = "_loom") { 2 } else { 64 };
 
 /// What an `Arc` has in front of its value.
 pub(super) const COUNTS: usize = 2 * size_of::<usize>();
@@ -67,12 +61,13 @@ impl<K, V> Buckets<K, V> {
     fn push(&self, hash: u64, item: Arc<Item<K, V>>, guard: &Guard) {
         let head = self.of(hash);
         let next = Atomic::from(head.load(Ordering::Relaxed, guard));
-        head.store(Owned::new(Node { hash, item, next }), Ordering::Release);
+        let node = Owned::new(Node { hash, item, next });
+        head.store(node, order("map.push", Ordering::Release));
     }
 }
 
 /// See the module's documentation.
-pub(super) struct Map<K, V> {
+pub(crate) struct Map<K, V> {
     buckets: Atomic<Buckets<K, V>>,
     len: AtomicUsize,
     writer: Mutex<()>,
@@ -84,7 +79,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     pub(super) const ENTRY: [usize; 2] =
         [size_of::<Node<K, V>>(), COUNTS + size_of::<Item<K, V>>()];
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             buckets: Atomic::new(Buckets::new(FEWEST)),
             len: AtomicUsize::new(0),
@@ -93,17 +88,17 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
     /// The hash that all other calls want.
-    pub(super) fn hash(&self, key: &K) -> u64 {
+    pub(crate) fn hash(&self, key: &K) -> u64 {
         self.hasher.hash_one(key)
     }
 
     /// What `look` makes of the key's value.
-    pub(super) fn get<R>(&self, hash: u64, key: &K, look: impl FnOnce(&V) -> R) -> Option<R> {
+    pub(crate) fn get<R>(&self, hash: u64, key: &K, look: impl FnOnce(&V) -> R) -> Option<R> {
         let guard = pin();
         let same = |item: &Item<K, V>| item.key == *key;
         let (_, node) = self.find(hash, same, &guard)?;
@@ -112,7 +107,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     }
 
     /// Calls `visit` for every entry there is throughout the call, and maybe for others.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&V)) {
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&V)) {
         let guard = pin();
         for head in &self.buckets(&guard).0 {
             let mut at = head.load(Ordering::Acquire, &guard);
@@ -126,7 +121,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
     /// Inserts, unless the key has a value for which `stands` is true. False if it has. A panic of
     /// the key leaves the map as it was.
-    pub(super) fn insert_unless(
+    pub(crate) fn insert_unless(
         &self,
         hash: u64,
         key: K,
@@ -153,7 +148,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
     /// Removes the entry with this hash whose value is `gone`, if there is one. Asks nothing of
     /// keys, so that it cannot panic where they do.
-    pub(super) fn remove(&self, hash: u64, gone: impl Fn(&V) -> bool) {
+    pub(crate) fn remove(&self, hash: u64, gone: impl Fn(&V) -> bool) {
         let guard = pin();
         let writer = self.lock();
         let same = |item: &Item<K, V>| gone(&item.value);
@@ -169,7 +164,11 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
 
     fn buckets<'g>(&self, guard: &'g Guard) -> &'g Buckets<K, V> {
         // SAFETY: never null; as in `find`.
-        unsafe { self.buckets.load(Ordering::Acquire, guard).deref() }
+        unsafe {
+            self.buckets
+                .load(order("map.array.load", Ordering::Acquire), guard)
+                .deref()
+        }
     }
 
     /// The first node with this hash that is the `same`, and the link to it.
@@ -181,7 +180,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
     ) -> Option<Place<'g, K, V>> {
         let mut link = self.buckets(guard).of(hash);
         loop {
-            let at = link.load(Ordering::Acquire, guard);
+            let at = link.load(order("map.link", Ordering::Acquire), guard);
             // SAFETY: nodes are destroyed only after every thread that was pinned when they were
             // unlinked has unpinned, and this one is pinned.
             let node = unsafe { at.as_ref() }?;
@@ -199,7 +198,14 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         link.store(next, Ordering::Release);
         self.len.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: unlinked, once, since writers take turns.
-        unsafe { guard.defer_destroy(node) };
+        unsafe {
+            let guard = if kept("map.defer") {
+                guard
+            } else {
+                unprotected()
+            };
+            guard.defer_destroy(node);
+        }
     }
 
     /// Copies the map into an array that suits its length, if the present one does not. Nodes are
@@ -223,7 +229,8 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
                 at = node.next.load(Ordering::Relaxed, guard);
             }
         }
-        self.buckets.store(Owned::new(to), Ordering::Release);
+        self.buckets
+            .store(Owned::new(to), order("map.array.store", Ordering::Release));
         // SAFETY: the old array was replaced just now, and with it the only way to its nodes;
         // writers take turns, so each of them is destroyed once.
         unsafe {

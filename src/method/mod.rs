@@ -23,9 +23,13 @@ pub(crate) use failure::{Failure, Patience};
 pub use fallback::{
     Fallback, FallbackArgument, FallbackResult, fallback_convention, fallback_move, fallback_result,
 };
+#[cfg(feature = "_loom")]
+#[allow(unused_imports, reason = "for models")]
+pub(crate) use map::Map;
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
-#[cfg(feature = "_shuttle")]
+#[cfg(feature = "_checked")]
+#[allow(unused_imports, reason = "for tests that play the processor")]
 pub use resolve::{resolve, resolver};
 pub(crate) use table::Table;
 pub(crate) use thrash::Thrash;

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::evict::MethodId;
 use crate::invalidate::{Assumption, WeakAssumption};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::fault::kept;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of names that are kept, at most.
@@ -31,7 +32,8 @@ pub(crate) struct Method<K: Key> {
     pub(crate) fallback: Option<NonZeroUsize>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Who waits for its code, threads and futures: until they have it the method is no victim.
+    /// Who waits for its code, threads and futures: until they have it the method is no victim. Whoever begins or ends,
+    /// or relies on what he reads, locks the state besides, which orders it.
     waiting: AtomicU32,
     /// `keep`s. Changed under the ledger's lock only.
     keeps: AtomicU32,
@@ -195,7 +197,9 @@ impl<K: Key> Method<K> {
             }
         }
         drop(state);
-        self.notify();
+        if kept("give_up.notify") {
+            self.notify();
+        }
         drop(gone);
         wakers
     }
@@ -210,12 +214,12 @@ impl<K: Key> Method<K> {
 
     /// Whether calls go to code now.
     pub(crate) fn is_linked(&self) -> bool {
-        self.word().entry.load(Ordering::Acquire) != self.resolve_entry()
+        self.word().load() != self.resolve_entry()
     }
 
     /// Sends calls to `entry` from now on. What was written there happens before.
     pub(crate) fn link(&self, entry: usize) {
-        self.word().entry.store(entry, Ordering::Release);
+        self.word().store(entry);
     }
 
     /// Its code stands elsewhere now; `linked`: calls go there. It is in use as it was before.
@@ -228,9 +232,7 @@ impl<K: Key> Method<K> {
 
     /// Sends calls to the thunk from now on.
     pub(crate) fn unlink(&self) {
-        self.word()
-            .entry
-            .store(self.resolve_entry(), Ordering::Release);
+        self.word().store(self.resolve_entry());
     }
 
     /// Sends calls to the thunk, and leaves the code where it is.
@@ -260,12 +262,12 @@ impl<K: Key> Method<K> {
 
     /// Somebody waits, until [`Method::end_waiting`].
     pub(crate) fn begin_waiting(&self) {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
     /// True for the last.
     pub(crate) fn end_waiting(&self) -> bool {
-        self.waiting.fetch_sub(1, Ordering::AcqRel) == 1
+        self.waiting.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
     /// Whether anybody has a use for its code once it is compiled.
@@ -281,7 +283,7 @@ impl<K: Key> Method<K> {
     }
 
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) != 0
+        self.waiting.load(Ordering::Relaxed) != 0
     }
 
     /// What falls when the method is invalidated. Keeps the method.

@@ -82,7 +82,8 @@ pub(crate) fn entry_point() -> usize {
 }
 
 /// Where calls of empty cells come to, for a test that plays the processor.
-#[cfg(feature = "_shuttle")]
+#[cfg(feature = "_checked")]
+#[allow(dead_code, reason = "for tests that play the processor")]
 pub fn resolver() -> u64 {
     entry_point() as u64
 }
@@ -91,7 +92,8 @@ pub fn resolver() -> u64 {
 ///
 /// # Safety
 /// As for what [`ResolveContext::new`] was given.
-#[cfg(feature = "_shuttle")]
+#[cfg(feature = "_checked")]
+#[allow(dead_code, reason = "for tests that play the processor")]
 pub unsafe fn resolve(context: u64, number: u64) -> u64 {
     let context = context as *const ResolveContext;
     // SAFETY: a cache's thunks have its context, which lives as long as they can be called.

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::evict::MethodId;
 use crate::reclaim::Domain;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::fault::kept;
 use crate::sync::{KeyHash, Mutex, MutexGuard};
 
 /// Numbers that one chunk of [`Table::owners`] covers, and the chunks that cover all numbers.
@@ -125,7 +126,8 @@ impl<K: Key> Table<K> {
             self.owner(cell).store(owner, Ordering::Release);
             let weak = Arc::downgrade(&method);
             // A record that is being dropped does not stand in the way.
-            let stands = |other: &Weak<Method<K>>| other.strong_count() > 0;
+            let stands =
+                |other: &Weak<Method<K>>| other.strong_count() > 0 && kept("intern.stands");
             if self.map.insert_unless(hash, of_map, weak, stands) {
                 return Ok(method);
             }
@@ -179,8 +181,9 @@ impl<K: Key> Table<K> {
         }
         let this: *const Method<K> = method;
         // A successor may have taken the key already.
-        self.map
-            .remove(method.hash, |weak| std::ptr::eq(weak.as_ptr(), this));
+        self.map.remove(method.hash, |weak| {
+            std::ptr::eq(weak.as_ptr(), this) || !kept("forget.own")
+        });
         self.owner(method.cell)
             .store(std::ptr::null_mut(), Ordering::Release);
         if method.fallback.is_some() {

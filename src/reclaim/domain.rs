@@ -20,7 +20,7 @@ const REMEMBERED: usize = 4096;
 pub(crate) struct Domain {
     /// Read by every pin, written only by the reclaimer, so it has a cache line of its own.
     tick: CacheLine<AtomicU64>,
-    pub(super) collector: Collector,
+    pub(crate) collector: Collector,
     members: Mutex<Members>,
     pub(super) visitors: Visitors,
     ticks: Mutex<VecDeque<Instant>>,
@@ -90,7 +90,7 @@ impl Domain {
     }
 
     /// Advances the tick: from here on every re-pin is a real one, once.
-    pub(super) fn advance(&self) {
+    pub(crate) fn advance(&self) {
         let mut ticks = lock(&self.ticks);
         ticks.push_back(Instant::now());
         if ticks.len() > REMEMBERED {

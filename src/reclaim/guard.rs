@@ -215,7 +215,9 @@ pub(super) fn after_repin() {
     #[cfg(all(target_arch = "x86_64", not(feature = "_checked")))]
     atomic::compiler_fence(Ordering::SeqCst);
     #[cfg(any(not(target_arch = "x86_64"), feature = "_checked"))]
-    atomic::fence(Ordering::SeqCst);
+    if kept("repin.fence") {
+        atomic::fence(Ordering::SeqCst);
+    }
 }
 
 /// Re-pins, unless the participant has a second guard. It gets the guard's parts and not the

@@ -141,8 +141,7 @@ impl Holds {
             .iter()
             .find(|s| address.wrapping_sub(s.base) < s.len)?;
         let slot = (address - stripe.base) / stripe.slot;
-        let seen = order("owner.load", Ordering::Acquire);
-        let owner = stripe.owners[slot as usize].load(seen);
+        let owner = stripe.owners[slot as usize].load(Ordering::Relaxed);
         (owner != 0).then_some(Owner(owner))
     }
 
@@ -156,9 +155,9 @@ impl Holds {
             }
             // Four billion holds on one generation would need as many words of stack.
             debug_assert_ne!(now as u32, u32::MAX);
-            // Sequentially consistent: before the re-pin, or unpin, that follows it.
-            let success = order("hold.add", Ordering::SeqCst);
-            match word.compare_exchange_weak(now, now + 1, success, Ordering::Relaxed) {
+            // The re-pin, or unpin, that follows it releases: who waits for that finds the hold.
+            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+            match word.compare_exchange_weak(now, now + 1, success, failure) {
                 Ok(_) => return Some(Hold(owner)),
                 Err(other) => now = other,
             }
@@ -196,13 +195,17 @@ impl Holds {
     /// [let go](Holds::disown).
     pub(crate) fn close(&self, owner: Owner) -> bool {
         let serial = u64::from(owner.serial());
-        let next = u64::from(owner.serial().wrapping_add(1));
+        let next = u64::from(owner.serial().wrapping_add(u32::from(kept("close.serial"))));
+        if !kept("close.holds") {
+            self.words[owner.place()].store(next << 32, Ordering::SeqCst);
+            return true;
+        }
         // Acquire: what holders did is over.
         self.words[owner.place()]
             .compare_exchange(
                 serial << 32,
                 next << 32,
-                order("close", Ordering::SeqCst),
+                order("close", Ordering::Acquire),
                 Ordering::Relaxed,
             )
             .is_ok()
@@ -226,8 +229,9 @@ impl Holds {
         let first = ((address - stripe.base) / stripe.slot) as usize;
         let count = len.div_ceil(stripe.slot) as usize;
         for owner in &stripe.owners[first..first + count] {
-            // Release: who finds the place finds its serial in `words`.
-            owner.store(word, order("owner.store", Ordering::Release));
+            // Who finds the place, and another serial in `words` than beside it, holds nothing; and whose code it is
+            // knows of it by way of the cell.
+            owner.store(word, Ordering::Relaxed);
         }
     }
 }

@@ -58,7 +58,7 @@
 //! A call by a callback pins its thread by itself: see [`visit`].
 
 mod domain;
-mod epoch;
+pub(crate) mod epoch;
 mod frames;
 mod guard;
 mod holds;
@@ -76,7 +76,8 @@ mod visit;
 mod x86_64;
 
 pub(crate) use domain::Domain;
-#[cfg(feature = "_shuttle")]
+#[cfg(feature = "_checked")]
+#[allow(unused_imports, reason = "for tests that play the processor")]
 pub use frames::simulated as stack_of_thread;
 pub use guard::Guard;
 pub(crate) use guard::Quantum;
@@ -87,4 +88,7 @@ pub use participant::Participant;
 pub(crate) use reclaimer::{Grace, Reclaimer};
 pub use safepoint::safepoint_of_thread;
 pub use stack::StackHold;
+#[cfg(feature = "_loom")]
+#[allow(unused_imports, reason = "for models")]
+pub(crate) use visit::thread_ends;
 pub(crate) use visit::{Visit, begin, end, give_up};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::domain::Domain;
 use super::epoch::LocalHandle;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::fault::{kept, order};
 use crate::sync::time::Instant;
 
 /// A grace period that has been started, and whether it is over.
@@ -16,7 +17,7 @@ pub(crate) struct Grace {
 
 impl Grace {
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.over.load(order("grace.over", Ordering::Acquire)) || !kept("grace.wait")
     }
 
     pub(crate) fn age(&self) -> Duration {
@@ -53,7 +54,7 @@ impl Reclaimer {
         let over = Arc::new(AtomicBool::new(false));
         let mark = over.clone();
         let guard = self.local.pin();
-        guard.defer(move || mark.store(true, Ordering::Release));
+        guard.defer(move || mark.store(true, order("grace.mark", Ordering::Release)));
         // Out of the local bag at once: nobody may wait for this thread to fill it.
         guard.flush();
         Grace {
@@ -64,7 +65,9 @@ impl Reclaimer {
 
     /// Drives the epoch on by at most one: to be called while a grace period is not over.
     pub(crate) fn step(&mut self) {
-        self.domain.advance();
+        if kept("tick.advance") {
+            self.domain.advance();
+        }
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(16) {
             self.domain.bury_the_dead();

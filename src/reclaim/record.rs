@@ -256,7 +256,7 @@ impl Record {
         self.seen.store(0, Ordering::Relaxed);
         // SAFETY: the owner part, on its thread.
         unsafe { *self.guard.get() = None };
-        if self.is_holding() {
+        if self.is_holding() && kept("unpin.holds") {
             // SAFETY: the caller's promise.
             unsafe { self.give_up_holds(holds) };
         }
@@ -313,7 +313,7 @@ impl Record {
         }
         let left = self.pins.get() - 1;
         self.pins.set(left);
-        left == 0
+        left == 0 || !kept("unpin.last")
     }
 
     /// A guard of outside is dropped inside of a `blocking`.

@@ -11,8 +11,8 @@
 //! 4. The holds of the last safepoint are given up: they may have been all that protected a frame,
 //!    so never before the new ones are there.
 //!
-//! The reclaimer sees the re-pin by way of the collector, and looks at the holds after that; so it
-//! sees those that were added before.
+//! The reclaimer sees the re-pin by way of the collector, which acquires what that releases, and looks
+//! at the holds after that; so it sees those that were added before.
 //!
 //! # Levels
 //!
@@ -26,7 +26,7 @@ use super::guard::after_repin;
 use super::holds::Hold;
 use super::record::{Outside, Record, STANDING, of_this_thread, release};
 use super::stack::Stack;
-use crate::sync::atomic::{Ordering, fence};
+use crate::sync::atomic::Ordering;
 use crate::sync::fault::kept;
 
 /// Holds for everything that the calling thread's stack has an address of. `None` where its stack
@@ -57,13 +57,17 @@ pub(super) unsafe fn safepoint(record: &Record, domain: &Domain) {
     if record.pins.get() == 0 || record.seen.load(Ordering::Relaxed) == tick {
         return;
     }
+    if !kept("safepoint.old_last") {
+        // SAFETY: the owner part, on its thread.
+        release(
+            unsafe { std::mem::take(&mut (*record.levels.get()).innermost) },
+            domain.holds(),
+        );
+    }
     // SAFETY: the caller's promise, and it is pinned.
     let Some(new) = (unsafe { hold_stack(record, domain) }) else {
         return;
     };
-    if kept("safepoint.fence") {
-        fence(Ordering::SeqCst);
-    }
     let new = record.next_quantum(new);
     record.set_holding(!new.is_empty());
     // SAFETY: the owner part, on its thread. All that the thread can be inside of is held.
@@ -148,9 +152,6 @@ pub(super) unsafe fn blocking<R>(record: &Record, domain: &Domain, wait: impl Fn
     let Some(holds) = (unsafe { hold_stack(record, domain) }) else {
         return wait();
     };
-    if kept("blocking.fence") {
-        fence(Ordering::SeqCst);
-    }
     let holds = record.next_quantum(holds);
     let level = record.level.replace(record.quantum.get());
     // SAFETY: the owner part, on its thread.
@@ -208,7 +209,7 @@ impl Drop for Inside<'_> {
         unsafe {
             match (leaked, pins) {
                 (0, 0) => record.unpin(domain.holds()),
-                (0, _) => record.pin(domain),
+                (0, _) if kept("blocking.pin") => record.pin(domain),
                 _ => {}
             }
         }

@@ -32,6 +32,7 @@ use super::participant::Participant;
 use super::record::{Record, of_this_thread};
 use super::stack::Stack;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::fault::order;
 use crate::sync::{Mutex, MutexGuard, thread_local};
 
 /// A hold on a cache.
@@ -93,12 +94,14 @@ impl Domain {
     /// Nobody has the cache any more, but for threads that are inside: they keep it until they
     /// leave. What the others kept is returned, to be dropped.
     pub(crate) fn close(&self) -> impl Sized + use<> {
-        self.visitors.closed.store(true, Ordering::SeqCst);
+        self.visitors
+            .closed
+            .store(true, order("close.closed", Ordering::SeqCst));
         let all = lock(&self.visitors.all);
         let outside = |v: &Arc<Visitor>| {
             // Locked before it is looked at: who goes in meanwhile finds either this gone, or is seen.
             let mut keep = lock(&v.keep);
-            let inside = v.inside.load(Ordering::SeqCst);
+            let inside = v.inside.load(order("close.inside", Ordering::SeqCst));
             (!inside).then(|| keep.take()).flatten()
         };
         all.iter().filter_map(outside).collect::<Vec<_>>()
@@ -156,6 +159,13 @@ thread_local! {
 }
 
 struct End;
+
+/// The calling thread of a model ends: loom destroys what is its own all at once, so this comes before.
+#[cfg(feature = "_loom")]
+#[allow(dead_code, reason = "for models")]
+pub(crate) fn thread_ends() {
+    drop(End);
+}
 
 impl Drop for End {
     fn drop(&mut self) {
@@ -458,8 +468,15 @@ impl Member {
         if self.visits > 0 {
             return None;
         }
-        self.visitor.inside.store(false, Ordering::SeqCst);
-        if self.domain.visitors.closed.load(Ordering::SeqCst) {
+        self.visitor
+            .inside
+            .store(false, order("leave.inside", Ordering::SeqCst));
+        if self
+            .domain
+            .visitors
+            .closed
+            .load(order("leave.closed", Ordering::SeqCst))
+        {
             return self.visitor.let_go();
         }
         None

@@ -47,10 +47,16 @@ mod seeded {
 
     pub(crate) fn order(name: &'static str, order: Ordering) -> Ordering {
         if is_seeded(name) {
-            Ordering::Relaxed
-        } else {
-            order
+            return Ordering::Relaxed;
         }
+        // Such an access asks for two things, and may need one of them.
+        let weaker = SEEDED
+            .get()
+            .and_then(|fault| fault.strip_suffix(" by acq-rel"));
+        if order == Ordering::SeqCst && weaker == Some(name) {
+            return Ordering::AcqRel;
+        }
+        order
     }
 
     pub(crate) fn kept(name: &'static str) -> bool {

@@ -28,18 +28,27 @@ impl<T: 'static> LocalKey<T> {
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
+    /// Nothing, once the thread's are destroyed.
     pub(crate) fn set(&'static self, value: T) {
-        self.with(|cell| cell.set(value));
+        let _ = self.try_with(|cell| cell.set(value));
     }
 
     pub(crate) fn replace(&'static self, value: T) -> T {
-        self.with(|cell| cell.replace(value))
+        self.try_with(|cell| cell.as_ptr()).map_or_else(
+            |_| (self.0.init)().into_inner(),
+            |cell| {
+                // SAFETY: the calling thread's own, which nobody refers to.
+                unsafe { cell.replace(value) }
+            },
+        )
     }
 }
 
 impl<T: Copy + 'static> LocalKey<Cell<T>> {
+    /// What it was made with, once the thread's are destroyed.
     pub(crate) fn get(&'static self) -> T {
-        self.with(Cell::get)
+        self.try_with(Cell::get)
+            .unwrap_or_else(|_| (self.0.init)().get())
     }
 }
 

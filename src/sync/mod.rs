@@ -53,3 +53,34 @@ mod standard {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
     pub(crate) use std::{thread, thread_local, time};
 }
+
+/// For what belongs to the process, as handlers of signals read it: a simulation leaves it alone, since it has a past
+/// there.
+pub(crate) mod of_process {
+    #[cfg(feature = "_loom")]
+    pub(crate) use super::{Mutex, atomic::*};
+    #[cfg(not(feature = "_loom"))]
+    pub(crate) use std::sync::{Mutex, atomic::*};
+}
+
+/// One of the process.
+#[cfg(not(feature = "_loom"))]
+macro_rules! global {
+    ($(#[$meta:meta])* static $name:ident: $type:ty = $init:expr;) => {
+        $(#[$meta])*
+        static $name: $type = $init;
+    };
+}
+#[cfg(not(feature = "_loom"))]
+pub(crate) use global;
+
+/// Memory that is looked at without a lock, and freed by somebody else: a model looks after it.
+#[cfg(not(feature = "_loom"))]
+pub(crate) mod life {
+    #[inline(always)]
+    pub(crate) fn begins<T: ?Sized>(_what: *const T) {}
+    #[inline(always)]
+    pub(crate) fn goes_on<T: ?Sized>(_what: *const T) {}
+    #[inline(always)]
+    pub(crate) fn ends<T: ?Sized>(_what: *const T) {}
+}

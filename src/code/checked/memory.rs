@@ -26,6 +26,9 @@ pub struct Page {
 #[derive(Default)]
 struct Memory {
     pages: BTreeMap<u64, Page>,
+    /// Whoever calls code reads what stands for its page here; to map and to unmap it is to write it.
+    #[cfg(feature = "_loom")]
+    touched: BTreeMap<u64, std::rc::Rc<loom::cell::UnsafeCell<()>>>,
     serial: u64,
 }
 
@@ -49,6 +52,8 @@ pub(in crate::code) fn map(address: u64, len: u64, writable: bool, executable: b
         };
         for at in (address..address + len).step_by(PAGE as usize) {
             memory.pages.insert(at, page);
+            #[cfg(feature = "_loom")]
+            memory.touched.insert(at, std::rc::Rc::default());
         }
     });
 }
@@ -60,6 +65,10 @@ pub(in crate::code) fn unmap(address: u64, len: u64) {
         let gone = gone.map(|(&at, _)| at).collect::<Vec<_>>();
         for at in &gone {
             memory.pages.remove(at);
+            #[cfg(feature = "_loom")]
+            if let Some(page) = memory.touched.remove(at) {
+                page.with_mut(|_| ());
+            }
         }
         gone
     });
@@ -96,4 +105,18 @@ pub fn read<const N: usize>(address: u64) -> Option<[u8; N]> {
         // SAFETY: both pages are of a reservation, so all between is memory that can be read.
         unsafe { (address as *const [u8; N]).read_unaligned() }
     })
+}
+
+/// Calls code at an address: that it is there, and that its being unmapped is ordered after this, is checked.
+#[cfg(feature = "_loom")]
+#[track_caller]
+#[allow(dead_code, reason = "for models")]
+pub fn call(address: u64) {
+    let at = address / PAGE * PAGE;
+    let page = MEMORY.with_borrow(|memory| memory.touched.get(&at).cloned());
+    assert!(
+        page.is_some() && self::page(at).is_some_and(|page| page.executable),
+        "a call of nothing"
+    );
+    page.into_iter().for_each(|page| page.with(|_| ()));
 }

@@ -2,12 +2,15 @@
 
 use std::ops::Deref;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Reading, Symbols, nobody_reads};
+use crate::sync::global;
+use crate::sync::of_process::{AtomicPtr, Ordering};
 
-/// Where there are symbols. Places are used again, and never freed.
-static CACHES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+global! {
+    /// Where there are symbols. Places are used again, and never freed.
+    static CACHES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+}
 
 struct Place {
     symbols: AtomicPtr<Symbols>,

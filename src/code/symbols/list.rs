@@ -1,10 +1,12 @@
 //! What was linked into one slot: a list that only grows, in chunks that never move, so that readers need no lock.
 
+use crate::sync::fault::order;
+use crate::sync::life;
+use crate::sync::of_process::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Entries in a list's first chunk; each further one has twice as many as the last.
-const FIRST_CHUNK: usize = 8;
+const FIRST_CHUNK: usize = if cfg!(feature = "_loom") { 1 } else { 8 };
 /// Chunks for more functions than a slot can hold, which are 16 bytes apart.
 const CHUNKS: usize = 10;
 
@@ -40,7 +42,7 @@ impl List {
         Self {
             generation,
             len: AtomicUsize::new(0),
-            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
+            chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             unmapped: AtomicU64::new(0),
         }
     }
@@ -49,7 +51,7 @@ impl List {
         let (chunk, at) = position(i);
         // SAFETY: callers ask for entries below `len`, which `push` advanced when it had written
         // them; they stay until the list is dropped.
-        unsafe { &*self.chunks[chunk].load(Ordering::Acquire).add(at) }
+        unsafe { &*self.chunks[chunk].load(Ordering::Relaxed).add(at) }
     }
 
     /// Adds an entry; returns the bytes that the list grew by. One caller at a time.
@@ -63,7 +65,7 @@ impl List {
         if at == 0 {
             let room = Vec::<Entry>::with_capacity(chunk_len(chunk));
             let memory = std::mem::ManuallyDrop::new(room).as_mut_ptr();
-            self.chunks[chunk].store(memory, Ordering::Release);
+            self.chunks[chunk].store(memory, Ordering::Relaxed);
             grown += chunk_len(chunk) * size_of::<Entry>();
         }
         // SAFETY: within the chunk's capacity, and not read before `len` says so.
@@ -71,13 +73,14 @@ impl List {
             let memory = self.chunks[chunk].load(Ordering::Relaxed);
             memory.add(at).write(entry);
         }
-        self.len.store(i + 1, Ordering::Release);
+        self.len
+            .store(i + 1, order("list.len.store", Ordering::Release));
         grown
     }
 
     /// The last entry that begins at the address or below.
     fn last_before(&self, address: u64) -> Option<&Entry> {
-        let (mut low, mut high) = (0, self.len.load(Ordering::Acquire));
+        let (mut low, mut high) = (0, self.len.load(order("list.len.load", Ordering::Acquire)));
         while low < high {
             let middle = low.midpoint(high);
             if self.entry(middle).begin <= address {
@@ -105,11 +108,12 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        let mut left = *self.len.get_mut();
-        for (chunk, memory) in self.chunks.iter_mut().enumerate() {
+        life::ends(self);
+        let mut left = self.len.load(Ordering::Relaxed);
+        for (chunk, memory) in self.chunks.iter().enumerate() {
             let len = left.min(chunk_len(chunk));
             left -= len;
-            let memory = *memory.get_mut();
+            let memory = memory.load(Ordering::Relaxed);
             if !memory.is_null() {
                 // SAFETY: `push` made it, with this capacity, and filled so many.
                 drop(unsafe { Vec::from_raw_parts(memory, len, chunk_len(chunk)) });

@@ -21,19 +21,23 @@ mod list;
 
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 
 pub(super) use self::everywhere::{Listed, look_everywhere};
 use self::list::{Entry, List};
 use super::Kind;
+use crate::sync::fault::{kept, order};
+use crate::sync::of_process::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{global, life};
 
 /// What has names.
 const NAMED: [Kind; 3] = [Kind::Text, Kind::Constants, Kind::Data];
 /// Slots that one part of a stripe's table covers.
-const PART: usize = 1024;
-/// Readers, of all caches.
-static READERS: AtomicUsize = AtomicUsize::new(0);
+const PART: usize = if cfg!(feature = "_loom") { 8 } else { 1024 };
+global! {
+    /// Readers, of all caches.
+    static READERS: AtomicUsize = AtomicUsize::new(0);
+}
 
 /// While it lives nothing is freed that could be found.
 struct Reading;
@@ -42,14 +46,14 @@ impl Reading {
     fn begin() -> Self {
         // Sequentially consistent, as are the loads that follow and the stores that discard: who
         // frees has either seen this, or its store is seen.
-        READERS.fetch_add(1, Ordering::SeqCst);
+        READERS.fetch_add(1, order("symbols.begin", Ordering::SeqCst));
         Self
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        READERS.fetch_sub(1, Ordering::SeqCst);
+        READERS.fetch_sub(1, order("symbols.end", Ordering::SeqCst));
     }
 }
 
@@ -229,11 +233,12 @@ impl Symbols {
             };
             for slot in stripe.touched(address, size) {
                 let part = stripe.parts[slot / PART]
-                    .get_or_init(|| (0..PART).map(|_| AtomicPtr::default()).collect());
+                    .get_or_init(|| (0..PART).map(|_| AtomicPtr::new(ptr::null_mut())).collect());
                 let list = &part[slot % PART];
                 if list.load(Ordering::Relaxed).is_null() {
                     let fresh = Box::into_raw(Box::new(List::new(generation)));
-                    list.store(fresh, Ordering::SeqCst);
+                    life::begins(fresh);
+                    list.store(fresh, order("symbols.add", Ordering::SeqCst));
                     grown += size_of::<List>();
                 }
                 // SAFETY: it is discarded only when the slot is let go, and the slot's owner, who
@@ -279,7 +284,7 @@ impl Symbols {
     }
 
     /// Forgets what was in slots whose addresses may be used again.
-    pub(super) fn discard(&self, kind: Kind, first: usize, n: usize) {
+    pub(crate) fn discard(&self, kind: Kind, first: usize, n: usize) {
         let mut gone = std::mem::take(
             &mut *self
                 .discarded
@@ -287,7 +292,7 @@ impl Symbols {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         for list in self.lists(kind, first, n) {
-            let list = list.swap(ptr::null_mut(), Ordering::SeqCst);
+            let list = list.swap(ptr::null_mut(), order("symbols.discard", Ordering::SeqCst));
             if !list.is_null() {
                 // SAFETY: from a box; whoever swaps it out has it.
                 let list = unsafe { Box::from_raw(list) };
@@ -317,7 +322,9 @@ impl Symbols {
     fn list_at(&self, address: u64) -> Option<(&Stripe, &List)> {
         let stripe = self.stripe_at(address)?;
         let slot = (address - stripe.base) / stripe.slot;
-        let list = stripe.list(slot as usize)?.load(Ordering::SeqCst);
+        let list = stripe
+            .list(slot as usize)?
+            .load(order("symbols.load", Ordering::SeqCst));
         // SAFETY: the caller's `Reading` keeps what is found.
         let list = unsafe { list.as_ref() }?;
         Some((stripe, list))
@@ -327,17 +334,20 @@ impl Symbols {
     pub(crate) fn look<R>(&self, address: u64, look: impl FnOnce(Found<'_>) -> R) -> Option<R> {
         let _reading = Reading::begin();
         let (stripe, list) = self.list_at(address)?;
+        life::goes_on(list);
         let entry = list.entry_at(address);
         let unlinked = entry.map_or(0, |e| e.unlinked.load(Ordering::Relaxed));
         let why = Cause::of(unlinked);
         let unmapped = list.unmapped.load(Ordering::Relaxed);
-        Some(look(Found {
+        let looked = look(Found {
             kind: stripe.kind,
             generation: list.generation,
             symbol: entry.map(|e| (&*e.name, address - e.begin)),
             unlinked: (unlinked != 0).then_some((why, unlinked >> Cause::BITS)),
             unmapped: (unmapped != 0).then_some(unmapped),
-        }))
+        });
+        life::goes_on(list);
+        Some(looked)
     }
 }
 
@@ -357,7 +367,7 @@ impl Drop for Symbols {
 
 /// Whether nobody reads who could have found what is not to be found any more.
 fn nobody_reads() -> bool {
-    READERS.load(Ordering::SeqCst) == 0
+    READERS.load(order("symbols.readers", Ordering::SeqCst)) == 0 || !kept("symbols.wait")
 }
 
 #[cfg(test)]

@@ -315,7 +315,7 @@ impl<K: Key> Method<K> {
 
     /// Under the ledger's lock.
     pub(crate) fn is_kept(&self) -> bool {
-        self.keeps.load(Ordering::Relaxed) != 0
+        self.keeps.load(Ordering::Relaxed) != 0 && kept("keep")
     }
 
     /// The canonical address. From the first call on the record, its cell and its thunk stay until

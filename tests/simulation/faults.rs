@@ -14,7 +14,7 @@ const SEEDS: u64 = 4000;
 type Check = fn(&mut Random);
 
 /// Each fault, and the check that finds it.
-const FAULTS: [(&str, Check); 17] = [
+const FAULTS: [(&str, Check); 20] = [
     // A generation is recycled before its grace period is over, or while it is held.
     ("recycle.grace", of::no_thread_in_memory_that_is_gone),
     ("recycle.held", of::no_thread_in_memory_that_is_gone),
@@ -22,6 +22,8 @@ const FAULTS: [(&str, Check); 17] = [
     ("pin", of::no_thread_in_memory_that_is_gone),
     ("repin.alone", of::a_guard_below_another),
     ("safepoint.holds", of::no_thread_in_memory_that_is_gone),
+    // It gives up what it held before it has looked what it is inside of.
+    ("safepoint.old_last", of::two_safepoints),
     // Slots do not say whose they are; a hold does not compare what they say.
     ("region.own", of::no_thread_in_memory_that_is_gone),
     ("hold.serial", of::what_only_looks_like_an_address),
@@ -33,6 +35,10 @@ const FAULTS: [(&str, Check); 17] = [
     // What fell meanwhile is published; what relies on it is not unlinked.
     ("publish.bonds", of::assumptions_fall),
     ("fall.unlink", of::assumptions_fall),
+    // What is kept is evicted.
+    ("keep", of::what_is_kept_stays),
+    // A key has two methods.
+    ("intern.stands", of::handles_are_made_at_once),
     // A key that is on its way is queued again.
     ("flight", of::once_at_a_time_and_never_stale),
     // Code does not keep what it calls.

@@ -42,7 +42,9 @@ fn priorities(short: usize, long: usize) -> usize {
 
 #[test]
 fn storm() {
-    run::run(seeds(300, 100_000), storm::storm);
+    let seeds = seeds(300, 100_000);
+    let trace = run::run(seeds.clone(), storm::storm);
+    println!("seeds {seeds:?}: the last one's trace is {trace:x}");
 }
 
 /// What a seed does it does again, whatever was run in between.

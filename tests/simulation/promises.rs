@@ -11,7 +11,7 @@ use shuttle::thread;
 use crate::caller::{Caller, Method, address, any, failure, handles};
 use crate::run;
 use crate::storm::at_rest;
-use crate::synthetic::{Code, How, Random};
+use crate::synthetic::{Code, How, Random, method};
 use crate::watched::{Shared, Watched};
 use crate::{priorities, seeds};
 
@@ -113,6 +113,9 @@ checks! {
     a_thread_that_dies_is_buried => the_dead_are_buried;
     invalidation_is_waited_for => grace_is_waited_for;
     what_relies_on_what_fell_is_not_called => assumptions_fall;
+    a_safepoint_after_another_keeps_what_is_below => two_safepoints;
+    a_method_that_is_kept_is_there => what_is_kept_stays;
+    a_key_has_one_method => handles_are_made_at_once;
     a_guard_below_another_is_respected => a_guard_below_another;
     a_word_that_looks_like_an_address_holds_nothing_else => what_only_looks_like_an_address;
     what_is_moved_is_what_it_was => moved_while_it_changes;
@@ -533,5 +536,81 @@ pub fn assumptions_fall(random: &mut Random) {
             thread::yield_now();
         }
     });
+    scene.end();
+}
+
+/// The second finds frames that nothing but the first's holds keep.
+pub fn two_safepoints(random: &mut Random) {
+    let mut scene = Scene::new([Code::new(2, How::CallHost)], |builder| builder.budget(1));
+    for _ in 0..2 {
+        scene.thread(random, |caller, random| {
+            for _ in 0..3 {
+                call_any(caller, random, &mut || {
+                    for _ in 0..3 {
+                        caller.safepoint();
+                        thread::yield_now();
+                    }
+                });
+            }
+        });
+    }
+    scene.govern(|cache, _| {
+        for _ in 0..8 {
+            cache.evict_all();
+            cache.seal();
+            cache.maintain();
+        }
+    });
+    scene.end();
+}
+
+/// Memory is short all the time, and what is kept is no victim.
+pub fn what_is_kept_stays(random: &mut Random) {
+    let methods = (0..4).map(Code::leaf);
+    let mut scene = Scene::new(methods, |builder| builder.budget(1));
+    scene.thread(random, |caller, _| {
+        let handle = &caller.handles[0];
+        let keep = handle.keep();
+        let mut guard = caller.me.pin();
+        handle.get(&mut guard).unwrap();
+        for _ in 0..6 {
+            thread::yield_now();
+            guard.repin();
+            if handle.entry(&guard).is_none() {
+                world::broken("what is kept was evicted".to_owned());
+            }
+        }
+        drop(keep);
+    });
+    scene.thread(random, |caller, random| {
+        for _ in 0..6 {
+            call_any(caller, random, &mut || {});
+        }
+    });
+    scene.govern(|cache, _| {
+        for _ in 0..4 {
+            cache.evict_all();
+            thread::yield_now();
+        }
+    });
+    scene.end();
+}
+
+/// Several threads are the first to mention a key.
+pub fn handles_are_made_at_once(random: &mut Random) {
+    let mut scene = Scene::new([Code::leaf(1)], |builder| builder.workers(2));
+    scene.handles.clear();
+    for _ in 0..3 {
+        let cache = scene.cache.clone();
+        scene.thread(random, move |caller, _| {
+            for _ in 0..2 {
+                let handle = method(&cache, Code::leaf(1));
+                let mut guard = caller.me.pin();
+                let floors = caller.shared.floors();
+                let entry = address(&handle.get(&mut guard).unwrap());
+                caller.call(0, entry, floors, &mut || {});
+            }
+        });
+    }
     scene.end();
 }

@@ -6,7 +6,7 @@ REPORT ?= target/churn.html
 NAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test simulate model long soak bench lint doc versions
+.PHONY: help deps demo test simulate model long soak sanitize fuzz bench lint doc versions
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,12 @@ long: deps ## Run the tests' long forms: a million evictions, damaged files, all
 	$(CARGO) build --release --examples
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn \
 	    --test injected --test signals --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
+
+sanitize: deps ## Run tests under AddressSanitizer and valgrind; wants nightly; half an hour
+	@scripts/sanitize
+
+fuzz: deps ## Fuzz linker, cache and run_ir for FUZZ_SECONDS (60) each; wants nightly and cargo-fuzz
+	@scripts/fuzz
 
 bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios
 	$(CARGO) bench --bench ratios -- $(NAMES)

@@ -133,6 +133,11 @@ pub use tier::Tier;
 #[path = "sync/simulated/face.rs"]
 pub mod __simulation;
 
+/// What the fuzzer of this repository needs, and nobody else.
+#[cfg(feature = "_fuzz")]
+#[doc(hidden)]
+pub use link::attempt::link_bytes as __link_bytes;
+
 /// What a panic said, if it said it in words.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());

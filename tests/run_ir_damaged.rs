@@ -175,6 +175,24 @@ fn in_child(options: &Options) -> (Result<i32, i32>, String) {
     }
 }
 
+/// What the fuzzer has found worth keeping (`fuzz/`).
+fn replay(options: &Options, file: &Path) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/run_ir");
+    let mut ran = 0;
+    for entry in fs::read_dir(folder).expect("the corpus") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, file).expect("a copy");
+        let (end, said) = in_child(options);
+        assert!(
+            matches!(end, Ok(0 | 2 | 3)),
+            "{}: {end:?}: {said}",
+            path.display()
+        );
+        ran += u32::from(end == Ok(0));
+    }
+    assert!(ran > 5, "{ran}");
+}
+
 fn main() {
     // Without a harness, whose threads would be in the middle of something when a child is forked.
     if std::env::args().any(|word| word == "--list") {
@@ -187,6 +205,7 @@ fn main() {
     let file = folder.join("program");
     let command = [file.to_string_lossy().into_owned()];
     let options = Options::parse(command.map(Into::into)).expect("a file is enough");
+    replay(&options, &file);
     let programs = programs();
     assert!(programs.len() > 100, "{}", programs.len());
     let mut ends = Ends::default();

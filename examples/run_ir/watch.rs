@@ -8,12 +8,14 @@ use inkwell::llvm_sys::error_handling::{LLVMInstallFatalErrorHandler, LLVMResetF
 use std::ffi::{CStr, c_char, c_int};
 
 /// The signals by which LLVM dies of input that its authors did not think of.
-const CRASHES: [c_int; 5] = [
+const CRASHES: [c_int; 6] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGILL,
     libc::SIGFPE,
     libc::SIGABRT,
+    // What stands behind calls of which LLVM is sure that they do not return.
+    libc::SIGTRAP,
 ];
 
 /// Room for the handler when the reader has run out of stack.

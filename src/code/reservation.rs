@@ -23,7 +23,9 @@ impl Reservation {
             .filter(|&a| a > LOWEST + 2 * len)
             .unwrap_or(0x5000_0000_0000);
         let places = (ceiling - len - LOWEST) / STEP;
-        for _ in 0..16 {
+        // ThreadSanitizer turns addresses that it does not like into 0, and takes it amiss when it gets that.
+        let attempts = if cfg!(inkpot_sanitized) { 0 } else { 16 };
+        for _ in 0..attempts {
             let at = LOWEST + random() % places * STEP;
             if let Ok(base) = map_none(at, len, libc::MAP_FIXED_NOREPLACE) {
                 if base == at {

@@ -69,6 +69,8 @@
 //! cannot promise that the *code* is good.
 
 mod apply;
+#[cfg(any(test, feature = "_fuzz"))]
+pub(crate) mod attempt;
 mod blame;
 mod error;
 mod frames;

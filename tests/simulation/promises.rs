@@ -416,7 +416,6 @@ pub fn the_dead_are_buried(random: &mut Random) {
         call_any(caller, random, &mut || {})
     });
     scene.end();
-    run::end_leaks();
 }
 
 /// A wait for a grace period ends when those are out that were in.

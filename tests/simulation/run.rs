@@ -47,7 +47,7 @@ pub fn leak(participant: Participant) {
     LEAKED.with_borrow_mut(|leaked| leaked.push(participant));
 }
 
-/// At the end of a run: what was leaked lets go of the cache. (All threads of a run are one thread to the system.)
+/// What was leaked lets go of the cache, when its threads have been buried. (All threads of a run are one thread to the system.)
 pub fn end_leaks() {
     drop(LEAKED.take());
 }

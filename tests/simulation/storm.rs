@@ -146,7 +146,7 @@ pub fn storm(random: &mut Random) {
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
         world::set_refusals(0);
-        return run::end_leaks();
+        return;
     }
     threads
         .into_iter()
@@ -154,7 +154,6 @@ pub fn storm(random: &mut Random) {
     world::set_refusals(0);
     at_rest(&cache);
     drop(cache);
-    run::end_leaks();
 }
 
 /// What one thread does.
@@ -174,7 +173,7 @@ fn life(caller: Caller, cache: Cache<Code>, random: &mut Random, leaves_cache: b
             _ => use_methods(&caller, random, &mut kept),
         }
     }
-    if random.below(16) == 0 {
+    if random.below(16) == 0 && !leaves_cache {
         // It ends without a word: the reclaimer finds out.
         let Caller { me, handles, .. } = caller;
         drop(handles);
@@ -371,6 +370,17 @@ pub fn at_rest(cache: &Cache<Code>) {
         is_empty(&statistics),
         "something keeps code: {statistics:?}"
     );
+    // Who waits for a grace period has the dead looked for.
+    for _ in 0..200 {
+        if cache.statistics().participants == 0 {
+            break;
+        }
+        let waited = cache.invalidate_all().wait_for(Duration::from_millis(1));
+        world::note(u64::from(waited.is_ok()));
+    }
+    let left = cache.statistics().participants;
+    assert_eq!(left, 0, "the dead are buried");
+    run::end_leaks();
     world::note(statistics.generations_recycled);
 }
 

@@ -25,8 +25,9 @@ test: deps ## Run all tests and the documentation's examples; under ten minutes
 	$(CARGO) test --features _shuttle --test simulation
 	$(CARGO) test --features _loom --test models
 
+# With debug assertions, which are checks too.
 simulate: deps ## Simulate whole caches: 100,000 seeds, and each promise by 13,000 schedules; INKPOT_SEED=n for one seed
-	INKPOT_SOAK=1 $(CARGO) test --release --features _shuttle --test simulation -- --nocapture
+	INKPOT_SOAK=1 $(CARGO) test --features _shuttle --test simulation -- --nocapture
 
 model: deps ## Check the models of the protocols with three preemptions, and the seeded faults
 	INKPOT_SOAK=1 $(CARGO) test --features _loom --test models

@@ -172,7 +172,7 @@ struct Aside {
 #[cfg(feature = "_loom")]
 impl Aside {
     /// Cells that a model may have.
-    const CELLS: u64 = 16;
+    const CELLS: u64 = 24;
 
     fn new(space: &CodeSpace) -> Self {
         let Shape { thunk, resolve, .. } = Shape::PLAIN;

@@ -42,6 +42,7 @@ faults! {
     2 "keys::one_cell": "forget.own" "intern.stands";
     2 "keys::cell_again": "give_back.empty";
     2 "evicting::retire": "retire.unlinked_first" "evict.unlink" "recycle.grace";
+    2 "evicting::probation": "probation.called" "relink";
     2 "evicting::lease": "recycle.held";
     2 "asking::single_flight": "enqueue.once";
     2 "asking::invalidated": "publish.version" "invalidate.version";

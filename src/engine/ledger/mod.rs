@@ -489,7 +489,20 @@ impl<K: Key> Ledger<K> {
 
     /// Unlinks a method and gives its place in its generation up. False when it had no code.
     pub(crate) fn drop_code(&mut self, method: &Arc<Method<K>>, cause: Cause) -> bool {
+        self.drop_code_if(method, cause, |_| true)
+    }
+
+    /// As that, if what the method has is to go.
+    fn drop_code_if(
+        &mut self,
+        method: &Arc<Method<K>>,
+        cause: Cause,
+        goes: impl FnOnce(&Resident) -> bool,
+    ) -> bool {
         let mut state = method.lock();
+        if !state.resident.as_ref().is_none_or(goes) {
+            return false;
+        }
         if cause == Cause::Invalidated {
             state.version += u64::from(kept("invalidate.version"));
             self.counters.invalidations += 1;
@@ -542,5 +555,7 @@ impl<K: Key> Ledger<K> {
 pub(crate) fn relink<K: Key>(method: &Method<K>, resident: &mut Resident) {
     method.end_probation(resident);
     resident.relinked = true;
-    method.link(resident.entry);
+    if kept("relink") {
+        method.link(resident.entry);
+    }
 }

@@ -9,7 +9,7 @@ use super::leaving::LEAST_GAIN;
 use super::{Cause, Ledger, Slack};
 use crate::engine::open::LEAST_CODE;
 use crate::generation::Sizes;
-use crate::method::{Key, Method, State};
+use crate::method::{Key, Method, Resident, State};
 use crate::sync::fault::kept;
 use crate::sync::time::Instant;
 
@@ -48,10 +48,12 @@ impl<K: Key> Ledger<K> {
         self.fill_probation(|ledger| ledger.is_above(ledger.limits.low, extra));
     }
 
-    /// Evicts a method because memory is short. False when it had no code.
-    pub(super) fn squeeze_out(&mut self, method: &Arc<Method<K>>) -> bool {
+    /// Evicts a method because memory is short. False when it had no code, or was called since it was chosen.
+    pub(crate) fn squeeze_out(&mut self, method: &Arc<Method<K>>) -> bool {
         let before = self.counters.evictions;
-        let evicted = self.drop_code(method, Cause::Evicted);
+        // A call takes no lock of ours.
+        let cold = |resident: &Resident| !resident.relinked || !kept("probation.called");
+        let evicted = self.drop_code_if(method, Cause::Evicted, cold);
         if evicted {
             let mut state = method.lock();
             state.thrash.evicted(before, Instant::now(), self.damping);

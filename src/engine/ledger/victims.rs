@@ -107,7 +107,7 @@ impl<K: Key> Ledger<K> {
     }
 
     /// Whether nobody has called it, or waits for it. If somebody has it is a candidate again.
-    pub(super) fn still_on_probation(&mut self, method: &Arc<Method<K>>) -> bool {
+    pub(crate) fn still_on_probation(&mut self, method: &Arc<Method<K>>) -> bool {
         let mut state = method.lock();
         let Some(resident) = &mut state.resident else {
             return false;
@@ -160,7 +160,7 @@ impl<K: Key> Ledger<K> {
 
     /// Unlinks the next victims ahead of need, so that a call can still save them: up to an
     /// eighth of the methods, while `short`.
-    pub(super) fn fill_probation(&mut self, short: impl Fn(&Self) -> bool) {
+    pub(crate) fn fill_probation(&mut self, short: impl Fn(&Self) -> bool) {
         // Those that were called, or are gone, make place.
         while let Some((place, id)) = self.probation.first_key_value().map(|(p, id)| (*p, *id)) {
             match self.method(id) {

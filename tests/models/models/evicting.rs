@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use loom::thread::yield_now;
 
+use crate::code::memory;
 use crate::engine::Cause;
 use crate::run::spawn;
-use crate::stub::{Method, Plain, Stub, cache, call, compile};
+use crate::stub::{Method, Plain, Stub, builder, cache, call, compile, method};
 use crate::{Cache, Handle};
 
 fn compiled() -> (Cache<u32>, Handle<u32, Method>) {
@@ -108,7 +109,58 @@ pub(super) fn resolve() {
     let context: *const _ = core.table.context();
     // SAFETY: the thread is pinned, and the handle keeps the method.
     let at = unsafe { crate::method::resolve(context as u64, method.method().cell.into()) };
-    crate::code::memory::call(at);
+    memory::call(at);
     drop(guard);
     evictor.join().unwrap();
+}
+
+/// Promise 1, and what probation is for: a method whose cell is at its thunk, and whose code is there, is dropped while
+/// compiled code calls it. If the call came first it is saved.
+pub(super) fn probation() {
+    // An eighth of all is on probation at most.
+    const ALL: u32 = 8;
+    let cache = builder(&Arc::<Stub<Plain>>::default())
+        .generation_methods(ALL as usize)
+        .build();
+    let cache = cache.expect("no model refuses memory");
+    let all: Vec<_> = (0..ALL).map(|key| method(&cache, key)).collect();
+    all.iter()
+        .for_each(|method| method.request().expect("there is room"));
+    cache.compile_some(usize::MAX);
+    let core = cache.core().clone();
+    core.ledger().fill_probation(|_| true);
+    let (cold, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|m| !m.method().is_linked());
+    let [cold] = &cold[..] else {
+        panic!("one of eight is on probation");
+    };
+    let code = cold
+        .method()
+        .lock()
+        .resident
+        .expect("its code is there")
+        .entry as u64;
+    others.iter().for_each(|method| evict(&cache, method));
+    let me = cache.participant("reader");
+    let guard = me.pin();
+    let (of_evictor, its) = (cache.clone(), cold.clone());
+    let evictor = spawn(move || {
+        let mut ledger = of_evictor.core().ledger();
+        if ledger.still_on_probation(its.method()) {
+            ledger.squeeze_out(its.method());
+        }
+        drop(ledger);
+        of_evictor.maintain();
+    });
+    let context: *const _ = core.table.context();
+    // SAFETY: the thread is pinned, and the handle keeps the method.
+    let at = unsafe { crate::method::resolve(context as u64, cold.method().cell.into()) };
+    memory::call(at);
+    drop(guard);
+    evictor.join().unwrap();
+    let resident = cold.method().lock().resident.expect("it was called");
+    assert_eq!(resident.entry as u64, at, "it was called, and dropped");
+    assert!(
+        at != code || cold.method().is_linked(),
+        "it was called, and is not linked"
+    );
 }

@@ -52,6 +52,7 @@ models! {
     evicting::compile_again 1 3,
     evicting::lease 1 3,
     evicting::resolve 1 3,
+    evicting::probation 2 3,
     asking::single_flight 2 3,
     asking::fails 2 3,
     asking::invalidated 2 3,

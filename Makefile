@@ -39,7 +39,7 @@ long: deps ## Run the tests' long forms: a million evictions, damaged files, all
 	INKPOT_SOAK=1 $(CARGO) test --release --lib -- --nocapture link::tests::fuzz link::tests::agreement
 	$(CARGO) build --release --examples
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn \
-	    --test injected --test signals --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
+	    --test injected --test signals --test fuzz_corpus --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
 
 sanitize: deps ## Run tests under AddressSanitizer and valgrind; wants nightly; half an hour
 	@scripts/sanitize

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use inkpot::__simulation::world;
 use inkpot::{
-    Cache, ContextRelease, Error, Guard, Keep, Lease, Quarantine, Reclaimer, Statistics, Stress,
-    Tier, Victims,
+    Cache, ContextRelease, Error, Event, Guard, Keep, Lease, Listener, Quarantine, Reclaimer,
+    Statistics, Stress, Tier, Victims,
 };
 use shuttle::thread;
 
@@ -49,6 +49,16 @@ fn methods(random: &mut Random) -> Vec<Code> {
     all
 }
 
+/// Is told of everything.
+struct Listens;
+
+impl Listener<Code> for Listens {
+    fn event(&self, event: &Event<'_, Code>) {
+        world::point();
+        world::note(format!("{event:?}").len() as u64);
+    }
+}
+
 /// A cache with settings that the seed chooses.
 fn cache(
     shared: &Arc<Shared>,
@@ -72,6 +82,9 @@ fn cache(
         .failure_entry(failure);
     if random.below(4) == 0 {
         builder = builder.hard_limit(60_000 << random.below(4));
+    }
+    if random.below(3) == 0 {
+        builder = builder.listener(Listens);
     }
     if random.below(3) == 0 {
         builder = builder.reclaimer(Reclaimer::Manual);

@@ -137,23 +137,33 @@ impl Bare {
     }
 
     fn compile(&self, context: &Context, number: u64) -> Vec<u8> {
-        let name = Name {
-            size: self.size,
-            number,
-        };
-        let module = context.create_module("method");
+        let size = self.size;
+        self.compile_into(
+            context,
+            &[(Name { size, number }, format!("method.{number}"))],
+        )
+    }
+
+    /// Compiles methods into one object, under these symbols.
+    pub fn compile_all(&self, all: &[(Name, String)]) -> Vec<u8> {
+        let context = Context::create();
+        methods::prelude(&context);
+        self.compile_into(&context, all)
+    }
+
+    fn compile_into(&self, context: &Context, all: &[(Name, String)]) -> Vec<u8> {
+        let module = context.create_module("methods");
         module.set_triple(&self.machine.get_triple());
         module.set_data_layout(&self.machine.get_target_data().get_data_layout());
-        let signature = methods::signature(context);
-        let function = module.add_function(
-            &format!("method.{number}"),
-            signature,
-            Some(Linkage::External),
-        );
-        methods::body(context, &module, name, function, |name, ty| {
-            module.add_function(name, ty, Some(Linkage::External))
-        })
-        .expect("it is emitted");
+        for (name, symbol) in all {
+            let signature = methods::signature(context);
+            let function = module.add_function(symbol, signature, Some(Linkage::External));
+            methods::body(context, &module, *name, function, |name, ty| {
+                let known = module.get_function(name);
+                known.unwrap_or_else(|| module.add_function(name, ty, Some(Linkage::External)))
+            })
+            .expect("it is emitted");
+        }
         module
             .run_passes(self.passes, &self.machine, PassBuilderOptions::create())
             .expect("it is optimised");

@@ -60,7 +60,7 @@ pub fn child(what: &str) -> Option<f64> {
 }
 
 /// Resident memory when the reclaimer has given back what it can.
-fn settled_rss_kib(cache: &Cache<Name>) -> f64 {
+pub fn settled_rss_kib(cache: &Cache<Name>) -> f64 {
     const QUIET: Duration = Duration::from_millis(600);
     let mut least = rss_kib();
     let mut since = Instant::now();
@@ -75,7 +75,7 @@ fn settled_rss_kib(cache: &Cache<Name>) -> f64 {
     least
 }
 
-fn rss_kib() -> f64 {
+pub fn rss_kib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find(|l| l.starts_with("VmRSS:"));
     let figure = line.and_then(|l| l.split_whitespace().nth(1));

@@ -4,7 +4,7 @@
 //! `RATIO name median p10 p90` on stdout, and what it is made of on stderr. Under 1 is cheaper
 //! than the alternative; a name that ends in `_rate` is our rate over theirs. The two sides of a
 //! pair take turns, so that whatever else the machine does meets both; read the median, and
-//! repeat before believing.
+//! repeat before believing. `--plots DIR` draws pictures instead.
 
 mod assume;
 mod batch;
@@ -13,6 +13,7 @@ mod callback;
 mod context;
 mod evacuation;
 mod fallback;
+mod growth;
 #[path = "../../tests/run_ir/harness.rs"]
 #[allow(dead_code)] // tests use more of it
 mod harness;
@@ -23,19 +24,26 @@ mod isolation;
 #[path = "../../examples/churn/lljit.rs"]
 mod lljit;
 mod lua;
+mod many;
 mod measure;
 mod methods;
 mod overhead;
+mod pin;
+mod plots;
 mod polls;
 mod quantum;
+mod rates;
 mod relink;
+mod resident;
 mod scan;
 mod service;
+mod svg;
 #[path = "../../tests/support/synthetic.rs"]
 #[allow(dead_code)]
 mod synthetic;
 mod throw;
 mod tiers;
+mod trackers;
 
 /// What the example's LLJIT is written against.
 mod strategy {
@@ -45,7 +53,7 @@ mod strategy {
 use std::process::ExitCode;
 
 /// Names, what they measure, and how.
-const RATIOS: [(&str, fn()); 31] = [
+const RATIOS: &[(&str, fn())] = &[
     ("batch_medium_rate", batch::medium),
     ("batch_small_rate", batch::small),
     ("baseline_rate", tiers::baseline),
@@ -57,7 +65,15 @@ const RATIOS: [(&str, fn()); 31] = [
     ("overhead", overhead::run),
     ("call_resident", call::resident),
     ("canonical", call::canonical),
+    ("pin", pin::run),
     ("quantum", quantum::run),
+    ("compile_rate_small", rates::small),
+    ("compile_rate_medium", rates::medium),
+    ("link", rates::link),
+    ("link_each", rates::link_each),
+    ("resident_bytes", resident::run),
+    ("recycle", rates::recycle),
+    ("growth_evict", growth::evict),
     ("callback", callback::run),
     ("fallback", fallback::thunk),
     ("fallback_entry", fallback::entry),
@@ -86,7 +102,14 @@ fn main() -> ExitCode {
         && flag == measure::CHILD
     {
         let figure = context::child(what).or_else(|| throw::child(what));
+        let figure = figure.or_else(|| resident::child(what));
         println!("{}", figure.expect("one of them measures it"));
+        return ExitCode::SUCCESS;
+    }
+    if let [flag, into, ..] = &arguments[..]
+        && flag == plots::PLOTS
+    {
+        plots::draw(std::path::Path::new(into));
         return ExitCode::SUCCESS;
     }
     // Cargo tells every bench that it is one.
@@ -102,7 +125,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     for (name, run) in RATIOS {
-        if names.is_empty() || names.contains(&name) {
+        if names.is_empty() || names.contains(name) {
             run();
         }
     }

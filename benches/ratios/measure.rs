@@ -28,6 +28,11 @@ impl Pair {
         self.rounds(|| (ours(), theirs()));
     }
 
+    /// Measures both sides once: what takes minutes, and has nothing to do with time.
+    pub fn once(&self, ours: impl FnOnce() -> f64, theirs: impl FnOnce() -> f64) {
+        self.report(&[(ours(), theirs())]);
+    }
+
     /// As `in_turns`, where one round gives both figures.
     pub fn rounds(&self, mut round: impl FnMut() -> (f64, f64)) {
         let started = Instant::now();
@@ -78,14 +83,14 @@ pub fn quantile(figures: &[f64], q: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * q).round() as usize]
 }
 
-/// Nanoseconds that one of `n` turns of each loop takes: the medians of many short runs in turns,
-/// so that neither an interruption nor a change of the clock's speed meets one side alone.
+/// Nanoseconds of the thread's processor time that one of `n` turns of each loop takes: the medians of many short runs in
+/// turns, so that neither an interruption nor a change of the clock's speed meets one side alone.
 pub fn nanoseconds(n: u64, mut ours: impl FnMut(u64), mut theirs: impl FnMut(u64)) -> (f64, f64) {
     const RUNS: usize = 31;
     let time = |run: &mut dyn FnMut(u64)| {
-        let started = Instant::now();
+        let started = clock_seconds(libc::CLOCK_THREAD_CPUTIME_ID);
         run(n);
-        started.elapsed().as_secs_f64() * 1e9 / n as f64
+        (clock_seconds(libc::CLOCK_THREAD_CPUTIME_ID) - started) * 1e9 / n as f64
     };
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
@@ -98,13 +103,17 @@ pub fn nanoseconds(n: u64, mut ours: impl FnMut(u64), mut theirs: impl FnMut(u64
 /// Seconds of processor time that all threads of this process have taken. On a machine that is
 /// shared it says more than the clock on the wall.
 pub fn processor_seconds() -> f64 {
+    clock_seconds(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn clock_seconds(clock: libc::clockid_t) -> f64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: `time` is written by the call.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    assert_eq!(failed, 0, "Linux has this clock");
+    let failed = unsafe { libc::clock_gettime(clock, &mut time) };
+    assert_eq!(failed, 0, "Linux has these clocks");
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 

@@ -18,7 +18,7 @@ use inkwell::memory_buffer::MemoryBuffer;
 use crate::strategy::Fallible;
 
 /// One LLJIT, which is never disposed of: threads may be in its code until the process ends.
-pub struct Lljit(LLVMOrcLLJITRef);
+pub struct Lljit(pub LLVMOrcLLJITRef);
 
 impl Lljit {
     pub fn new() -> Fallible<Self> {
@@ -74,7 +74,8 @@ impl Lljit {
     }
 }
 
-fn check(error: LLVMErrorRef) -> Fallible<()> {
+/// What LLVM says went wrong, if anything did.
+pub fn check(error: LLVMErrorRef) -> Fallible<()> {
     if error.is_null() {
         return Ok(());
     }

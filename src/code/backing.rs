@@ -2,9 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::code::{PAGE, page_up, unmap};
 use crate::error::{Error, MapStep};
@@ -108,34 +110,22 @@ impl Backing {
     /// A writable view of the pages that contain `offset..offset + len`.
     pub(super) fn writable(&self, offset: u64, len: u64) -> io::Result<View> {
         let start = offset / PAGE * PAGE;
-        let mapped = (page_up(offset + len) - start) as usize;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a mapping wherever there is room.
-        let at = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                mapped,
-                protection,
-                libc::MAP_SHARED,
-                self.file.as_raw_fd(),
-                start as i64,
-            )
+        // SAFETY: the file is a memfd of this process alone and never truncated, and the bytes that callers write are
+        // not yet published to any thread (`CodeSpace::write`).
+        let map = unsafe {
+            MmapOptions::new()
+                .offset(start)
+                .len((page_up(offset + len) - start) as usize)
+                .map_mut(&self.file)?
         };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
         let view = View {
-            at: at.cast(),
-            mapped,
+            map: ManuallyDrop::new(map),
             skip: (offset - start) as usize,
             len: len as usize,
         };
         // A child has no use for a writable view of its parent's code.
-        // SAFETY: the whole of the mapping that was just made.
-        match unsafe { libc::madvise(at, mapped, libc::MADV_DONTFORK) } {
-            0 => Ok(view),
-            _ => Err(io::Error::last_os_error()),
-        }
+        view.map.advise(Advice::DontFork)?;
+        Ok(view)
     }
 
     /// Maps `len` bytes of the file at `address`, readable and, for code, executable.
@@ -171,8 +161,8 @@ impl Backing {
 
 /// Pages through which code is written, until this is dropped.
 pub(super) struct View {
-    at: *mut u8,
-    mapped: usize,
+    /// Which would stay mapped if the system refused to unmap it.
+    map: ManuallyDrop<MmapMut>,
     skip: usize,
     len: usize,
 }
@@ -180,15 +170,13 @@ pub(super) struct View {
 impl View {
     /// The bytes that were asked for.
     pub(super) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: they lie in the mapping, which nobody else has; the file is a memfd of this process alone and
-        // never truncated, and what callers write is not yet published to any thread (`CodeSpace::write`).
-        unsafe { std::slice::from_raw_parts_mut(self.at.add(self.skip), self.len) }
+        &mut self.map[self.skip..][..self.len]
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        // SAFETY: mapped when this was made, and lent only for as long as this is.
-        unsafe { unmap::unmap(self.at as usize, self.mapped) };
+        // SAFETY: mapped when this was made, and lent only for as long as this is; it is not dropped besides.
+        unsafe { unmap::unmap(self.map.as_ptr() as usize, self.map.len()) };
     }
 }

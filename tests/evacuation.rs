@@ -300,8 +300,9 @@ fn without_recipes_survivors_are_compiled_again() {
     recycle(&cache);
     let now = cache.statistics();
     assert_eq!(now.compiles, 6_400 + 100);
+    // Some of it may have come back before `first` was seen.
     assert!(
-        now.mapped_code_bytes < first.mapped_code_bytes / 8,
+        now.mapped_code_bytes < now.mapped_code_bytes_peak / 8,
         "{now:#?}"
     );
 }

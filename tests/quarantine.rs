@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use inkpot::{Cache, Quarantine, Stress};
+use inkpot::{Cache, Keep, Quarantine, Stress};
 use support::synthetic::{Code, Synthetic};
 use support::{leaf, wait_until};
 
@@ -16,15 +17,27 @@ fn build(quarantine: Option<Quarantine>) -> Cache<Code> {
     builder.build().unwrap()
 }
 
+/// A method that stays. What comes later comes to lie beside it, on one side or the other; in an empty cache it lies
+/// anywhere.
+fn one_stays(cache: &Cache<Code>) -> Keep<Code> {
+    let me = cache.participant("test");
+    let stays = leaf(cache, 1_000_000);
+    let keep = stays.keep();
+    stays.get(&mut me.pin()).unwrap();
+    cache.seal();
+    keep
+}
+
 /// Compiles a method in a generation of its own, lets it go, and says where it was.
 fn comes_and_goes(cache: &Cache<Code>, n: u32) -> usize {
     let me = cache.participant("test");
+    let before = cache.statistics().mapped_code_bytes;
     // SAFETY: only its address is looked at.
     let code = unsafe { leaf(cache, n).get(&mut me.pin()).unwrap().pointer() } as usize;
     cache.seal();
     cache.evict_all();
     wait_until("it is recycled", || {
-        cache.statistics().mapped_code_bytes == 0
+        cache.statistics().mapped_code_bytes == before
     });
     code
 }
@@ -32,10 +45,9 @@ fn comes_and_goes(cache: &Cache<Code>, n: u32) -> usize {
 #[test]
 fn without_one_addresses_are_used_again_at_once() {
     let cache = build(None);
-    let first = comes_and_goes(&cache, 0);
-    for n in 1..5 {
-        assert_eq!(comes_and_goes(&cache, n), first);
-    }
+    let _stays = one_stays(&cache);
+    let places: BTreeSet<usize> = (0..8).map(|n| comes_and_goes(&cache, n)).collect();
+    assert!(places.len() <= 2, "{places:x?}");
     assert_eq!(cache.statistics().quarantined, 0);
 }
 
@@ -46,6 +58,7 @@ fn addresses_wait_for_their_time() {
         bytes: u64::MAX,
         time,
     }));
+    let _stays = one_stays(&cache);
     let began = Instant::now();
     let first = comes_and_goes(&cache, 0);
     assert!(cache.statistics().quarantined > 0);
@@ -78,6 +91,7 @@ fn no_more_bytes_wait_than_were_asked_for() {
         bytes: 4 * one,
         time: Duration::MAX,
     }));
+    let _stays = one_stays(&cache);
     let mut last = Vec::new();
     for n in 0..40 {
         let code = comes_and_goes(&cache, n);
@@ -93,7 +107,9 @@ fn no_more_bytes_wait_than_were_asked_for() {
     }
     last.sort_unstable();
     last.dedup();
-    assert_eq!(last.len(), 5, "with four in quarantine, a fifth is in use");
+    // Four in quarantine, and one in use, on either side of the one that stays, or with a gap that closes next.
+    let all = last.len();
+    assert!((5..=12).contains(&all), "{all} places");
 }
 
 #[test]
@@ -116,8 +132,9 @@ fn stress_has_one_of_its_own() {
         })
         .build()
         .unwrap();
-    let first = comes_and_goes(&cache, 0);
-    assert_eq!(comes_and_goes(&cache, 1), first);
+    let _stays = one_stays(&cache);
+    let places: BTreeSet<usize> = (0..8).map(|n| comes_and_goes(&cache, n)).collect();
+    assert!(places.len() <= 2, "{places:x?}");
 }
 
 /// Names stay as long as the quarantine, and are charged for so long.

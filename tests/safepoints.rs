@@ -145,6 +145,10 @@ fn an_entry_does_not_call_what_came_to_lie_in_its_place() {
     let cache = cache.generation_methods(1).build().unwrap();
     let me = cache.participant("test");
     let mut guard = me.pin();
+    // What stays has the others on either side; in an empty cache they would lie anywhere.
+    let stays = leaf(&cache, 2);
+    let _keep = stays.keep();
+    stays.get(&mut guard).unwrap();
     resident(&cache, &mut guard, &[Code::leaf(1)]);
     let heap = on_the_heap(&cache, &guard);
     let place = format!("{:?}", heap[0]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use inkpot::{Error, HelperFailure};
 
 use super::{adds, builder, call, helpers_of, isolation, signal, together};
-use crate::support::helpers::{COLLECTED, ENDLESS};
+use crate::support::helpers::{COLLECTED, ENDLESS, has_ended};
 use crate::support::wait_until;
 
 /// LLVM's verifier lets these pass, and its code generator ends the process.
@@ -110,10 +110,13 @@ fn helpers_that_were_never_used_may_die() {
     for round in 0..3 {
         let cache = builder("spare", []).workers(3).build().unwrap();
         std::thread::sleep(Duration::from_millis(30 * round));
-        for helper in helpers_of("spare") {
-            signal(helper, libc::SIGKILL);
+        let helpers = helpers_of("spare");
+        for helper in &helpers {
+            signal(*helper, libc::SIGKILL);
         }
-        wait_until("they have ended", || helpers_of("spare").is_empty());
+        wait_until("they have ended", || {
+            helpers_of("spare").is_empty() && helpers.iter().all(|pid| has_ended(*pid))
+        });
         assert_eq!(call(&cache, "add#100").unwrap(), 200);
         for (n, outcome) in together(&cache, &adds(8)).into_iter().enumerate() {
             assert_eq!(outcome.unwrap(), 100 + n as i64);

@@ -33,6 +33,11 @@ pub fn helpers_of(name: &str) -> Vec<i32> {
     found
 }
 
+/// Whether a process has ended, with all that it had open: its command line is gone a little earlier.
+pub fn has_ended(pid: i32) -> bool {
+    parent_and_state(pid).is_none_or(|(_, state)| state == 'Z')
+}
+
 fn parent_and_state(pid: i32) -> Option<(u32, char)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = status.rsplit_once(") ")?;

@@ -8,28 +8,10 @@ use std::time::Duration;
 
 use inkpot::evict::Sieve;
 use inkpot::{Cache, Error, Event, Isolation, OptLevel};
-use support::child::{self, fork};
+use support::child::{alone, fork};
 use support::synthetic::{self, Code, How, Synthetic};
 use support::texts::{Name, Texts, text};
-use support::{Calculator, Gate, Hooked, Op, Unary, helpers, method, wait_until};
-
-/// Runs a test's body in a process that may be forked.
-fn alone(test: &str, body: impl FnOnce()) {
-    if let Some(ended) = child::run(test, Duration::from_secs(60), body) {
-        ended.expect_code(0);
-    }
-}
-
-fn fill(cache: &Cache<Op>, keys: std::ops::Range<i64>) {
-    let me = cache.participant("fills");
-    for n in keys {
-        let outer = Op::CallAdd(Box::new(Op::Add(n)), 1000);
-        let mut guard = me.pin();
-        // SAFETY: the type is right.
-        let y = unsafe { method(cache, &outer).get(&mut guard).unwrap().call(1) };
-        assert_eq!(y, 1001 + n);
-    }
-}
+use support::{Calculator, Gate, Hooked, Op, Unary, fill, helpers, method, wait_until};
 
 fn empty(cache: &Cache<Op>) {
     cache.evict_all();

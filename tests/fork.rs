@@ -9,29 +9,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use inkpot::{Cache, ContextRelease, Error, Stress, last_failure};
-use support::child::{self, Forked, fork, fork_here};
+use support::child::{self, Forked, alone, fork, fork_here};
 use support::synthetic::{Code, Synthetic};
-use support::{Calculator, Hooked, Op, leaf, method, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a test's body in a process that may be forked.
-fn alone(test: &str, body: impl FnOnce()) {
-    if let Some(ended) = child::run(test, PATIENCE, body) {
-        ended.expect_code(0);
-    }
-}
-
-fn fill(cache: &Cache<Op>, keys: std::ops::Range<i64>) {
-    let me = cache.participant("fills");
-    for n in keys {
-        let outer = Op::CallAdd(Box::new(Op::Add(n)), 1000);
-        let mut guard = me.pin();
-        // SAFETY: the type is right.
-        let y = unsafe { method(cache, &outer).get(&mut guard).unwrap().call(1) };
-        assert_eq!(y, 1001 + n);
-    }
-}
+use support::{Calculator, Hooked, Op, fill, leaf, method, wait_until};
 
 /// Whatever can be asked of a cache, asked in a child.
 fn check_child(cache: &Cache<Op>) {

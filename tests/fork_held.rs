@@ -6,23 +6,13 @@ mod support;
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use inkpot::{Cache, Error, Guard, Handle, Keep, Participant, Stress};
-use support::child::{self, Forked, fork, fork_here};
+use support::child::{Forked, alone, fork, fork_here};
 use support::fibre::Fibre;
 use support::held::{HOST, X, churn_until_gone, churn_while, resident, scrub};
 use support::synthetic::{Code, How, Synthetic, Unary, inside, method};
 use support::{leaf, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a test's body in a process that may be forked.
-fn alone(test: &str, body: impl FnOnce()) {
-    if let Some(ended) = child::run(test, PATIENCE, body) {
-        ended.expect_code(0);
-    }
-}
 
 /// Each method is a generation, and addresses are used again at once.
 fn cache() -> Cache<Code> {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use inkpot::{Cache, Error, Reclaimer};
+use support::maps::mapping_of;
 use support::synthetic::{Code, Synthetic};
 use support::{Calculator, Gate, Hooked, Op, child, leaf, method, wait_until};
 
@@ -103,16 +104,6 @@ fn who_is_pinned_cannot_wait_for_a_grace_period() {
     cache.invalidate_all().wait().unwrap();
 }
 
-/// Lines of the process's map in the reservation of a cache: around this address.
-fn is_mapped(address: usize) -> bool {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines().any(|line| {
-        let span = line.split(' ').next().unwrap().split_once('-').unwrap();
-        let hex = |s| usize::from_str_radix(s, 16).unwrap();
-        (hex(span.0)..hex(span.1)).contains(&address)
-    })
-}
-
 /// Drops a cache, a handle, a keep, a token, a participant and an address in every order. What is
 /// left works until the last is gone; then everything is.
 #[test]
@@ -134,7 +125,7 @@ fn drops_in_every_order() {
             }
             // All but the token keep the cache.
             let kept = cache.is_some() || handle.is_some() || me.is_some() || keep.is_some();
-            assert_eq!(is_mapped(address as usize), kept);
+            assert_eq!(mapping_of(address as u64).is_some(), kept);
             match part {
                 0 => cache = None,
                 1 => handle = None,
@@ -146,7 +137,7 @@ fn drops_in_every_order() {
         assert!(cache.is_none() && handle.is_none() && me.is_none());
         assert!(keep.is_none() && token.is_none());
         assert!(
-            !is_mapped(address as usize),
+            mapping_of(address as u64).is_none(),
             "the last one out took the code along"
         );
     }

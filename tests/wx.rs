@@ -8,48 +8,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use inkpot::{Cache, OptLevel};
+use support::maps::{mapping_of, mappings};
 use support::texts::{Texts, text};
 use support::{Calculator, Op, Unary, method};
+
+const MAPPED: &str = "it is mapped";
 
 /// Held by a test while it runs: each reads the map of the whole process, where the other's cache
 /// stands too.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A line of the process's map.
-#[derive(Clone, Debug)]
-struct Mapping {
-    start: u64,
-    end: u64,
-    permissions: String,
-    path: String,
-}
-
-fn mappings() -> Vec<Mapping> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let parse = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        Some(Mapping {
-            start: u64::from_str_radix(start, 16).ok()?,
-            end: u64::from_str_radix(end, 16).ok()?,
-            permissions: words.next()?.to_owned(),
-            path: words.nth(3).unwrap_or_default().to_owned(),
-        })
-    };
-    maps.lines()
-        .map(|l| parse(l).expect("a line of maps"))
-        .collect()
-}
-
-fn mapping_of(address: u64) -> Mapping {
-    let all = mappings();
-    let found = all
-        .into_iter()
-        .find(|m| (m.start..m.end).contains(&address));
-    found.expect("it is mapped")
 }
 
 /// What the kernel says to making this page writable.
@@ -152,9 +121,9 @@ fn the_kernel_refuses_to_make_code_writable() {
         if sealed {
             cache.seal();
         }
-        assert_eq!(mapping_of(code).permissions, "r-xs");
-        assert_eq!(mapping_of(constants).permissions, "r--s");
-        assert_eq!(mapping_of(thunk).permissions, "r-xs");
+        assert_eq!(mapping_of(code).expect(MAPPED).permissions, "r-xs");
+        assert_eq!(mapping_of(constants).expect(MAPPED).permissions, "r--s");
+        assert_eq!(mapping_of(thunk).expect(MAPPED).permissions, "r-xs");
         for address in [code, constants, thunk] {
             for wanted in [
                 libc::PROT_WRITE,

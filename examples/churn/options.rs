@@ -1,9 +1,11 @@
 //! The command line.
 
+#[path = "stress.rs"]
+mod stress;
+
 use std::path::PathBuf;
 
-use inkpot::Stress;
-
+pub use self::stress::stress;
 use crate::settings::Settings;
 
 pub const HELP: &str = "\
@@ -179,7 +181,7 @@ impl Options {
                 "--stress" => options.stress = Some(ALL_STRESS.to_owned()),
                 "--stress-of" => {
                     let modes = value()?;
-                    stress(&modes)?;
+                    stress(&modes).map_err(|problem| format!("--stress-of {problem}"))?;
                     options.stress = Some(modes);
                 }
                 "--release-at-sealing" => options.release_at_sealing = true,
@@ -231,27 +233,6 @@ impl Options {
 }
 
 const ALL_STRESS: &str = "evict,invalidate,recycle,move,quarantine";
-
-/// Some of the modes of stress: `evict`, `invalidate`, `recycle`, `move`, `quarantine`, between commas.
-pub fn stress(modes: &str) -> Result<Stress, String> {
-    let all = Stress::a_lot_with_invalidation();
-    let mut stress = Stress::default();
-    for mode in modes.split(',') {
-        match mode {
-            "evict" => stress.evict_every = all.evict_every,
-            "invalidate" => stress.invalidate_every = all.invalidate_every,
-            "recycle" => stress.recycle_every = all.recycle_every,
-            "move" => stress.move_every = all.move_every,
-            "quarantine" => stress.quarantine = true,
-            _ => {
-                return Err(format!(
-                    "--stress-of {mode}: a mode of stress is evict, invalidate, recycle, move or quarantine"
-                ));
-            }
-        }
-    }
-    Ok(stress)
-}
 
 fn which(name: &str) -> Result<Which, String> {
     [Which::Pooled, Which::Global, Which::PerMethod, Which::All]

@@ -1,9 +1,14 @@
 //! The command line.
 
+#[path = "../churn/stress.rs"]
+mod stress;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use inkpot::Stress;
+
+use self::stress::stress;
 
 /// What `--help` and every mistake print.
 pub const USAGE: &str = "\
@@ -125,27 +130,6 @@ impl Options {
 fn text(word: &OsStr) -> Result<&str, String> {
     let shown = word.to_string_lossy();
     word.to_str().ok_or_else(|| format!("{shown} is not text"))
-}
-
-/// Some of the modes of stress: `evict`, `invalidate`, `recycle`, `move`, `quarantine`, between commas.
-fn stress(modes: &str) -> Result<Stress, String> {
-    let all = Stress::a_lot_with_invalidation();
-    let mut stress = Stress::default();
-    for mode in modes.split(',') {
-        match mode {
-            "evict" => stress.evict_every = all.evict_every,
-            "invalidate" => stress.invalidate_every = all.invalidate_every,
-            "recycle" => stress.recycle_every = all.recycle_every,
-            "move" => stress.move_every = all.move_every,
-            "quarantine" => stress.quarantine = true,
-            _ => {
-                return Err(format!(
-                    "{mode}: a mode of stress is evict, invalidate, recycle, move or quarantine"
-                ));
-            }
-        }
-    }
-    Ok(stress)
 }
 
 fn level(word: &str) -> Result<u8, String> {

@@ -92,15 +92,7 @@ fn objects_depend_on_the_bitcode_alone() {
 fn llvms_words_come_back() {
     let pool = pool(OptLevel::O0);
     let said = |passes, bitcode: &[u8]| {
-        let job = Job {
-            passes,
-            level: OptLevel::O0,
-            imports: false,
-            pool_constants: false,
-            polls: false,
-            counting: None,
-            separable: false,
-        };
+        let job = plain(passes);
         match pool.compile(&job, bitcode, Part::Alone) {
             Err(Error::Codegen { message, .. }) => message,
             Err(other) => panic!("{other}"),
@@ -134,19 +126,24 @@ fn halves_have_half_the_time() {
     }
 }
 
-/// One that has compiled something is not taken where a fresh one is wanted, and stays.
-#[test]
-fn a_fresh_helper_has_compiled_nothing() {
-    let pool = pool(OptLevel::O0);
-    let job = Job {
-        passes: "default<O0>",
+/// A job of these passes, at the lowest level, and of nothing else.
+fn plain(passes: &str) -> Job<'_> {
+    Job {
+        passes,
         level: OptLevel::O0,
         imports: false,
         pool_constants: false,
         polls: false,
         counting: None,
         separable: false,
-    };
+    }
+}
+
+/// One that has compiled something is not taken where a fresh one is wanted, and stays.
+#[test]
+fn a_fresh_helper_has_compiled_nothing() {
+    let pool = pool(OptLevel::O0);
+    let job = plain("default<O0>");
     let program = &programs(50)[0];
     pool.compile(&job, program, Part::Alone).expect("an object");
     let fresh = pool.take(true).expect("a helper");
@@ -160,15 +157,7 @@ fn a_fresh_helper_has_compiled_nothing() {
 #[test]
 fn who_waits_is_told_when_the_pool_closes() {
     let pool = pool(OptLevel::O0);
-    let job = Job {
-        passes: "default<O0>",
-        level: OptLevel::O0,
-        imports: false,
-        pool_constants: false,
-        polls: false,
-        counting: None,
-        separable: false,
-    };
+    let job = plain("default<O0>");
     let program = &programs(50)[0];
     std::thread::scope(|threads| {
         let compiling = threads.spawn(|| {

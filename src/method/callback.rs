@@ -32,6 +32,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use super::assembler::Assembler;
 use super::targets::ENDBR64;
 use super::{errno, resolve};
 use crate::code::{CodeSpace, Kind, Run};
@@ -167,20 +168,13 @@ impl Callbacks {
         let header = self.address(0) as u64;
         for (i, stub) in bytes.chunks_exact_mut(STUB as usize).enumerate() {
             let number = first + i as u32;
-            let next = self.address(number) as u64 + 14;
-            stub[0..4].copy_from_slice(&ENDBR64);
-            stub[4] = 0x68; // push imm32
-            stub[5..9].copy_from_slice(&number.to_le_bytes());
-            stub[9] = 0xe9; // jmp rel32
-            stub[10..14].copy_from_slice(&(header.wrapping_sub(next) as i32).to_le_bytes());
+            let mut at = Assembler::new(stub, self.address(number) as u64);
+            at.put(&ENDBR64).push(number).jump(header);
         }
         if first == 0 {
             let context: *const Context = &*self.context;
             bytes[..FIRST as usize * STUB as usize].fill(0xcc);
-            bytes[0..2].copy_from_slice(&[0x49, 0xbb]); // movabs r11, imm64
-            bytes[2..10].copy_from_slice(&(context as u64).to_le_bytes());
-            bytes[10..16].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
-            bytes[16..24].copy_from_slice(&(entry_point() as u64).to_le_bytes());
+            Assembler::new(bytes, header).enter(context as u64, entry_point());
         }
     }
 }

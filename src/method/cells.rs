@@ -39,6 +39,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::code::{CodeSpace, Kind, Run};
 use crate::error::Error;
+use crate::method::assembler::Assembler;
 use crate::method::resolve::{self, ResolveContext};
 use crate::method::targets::ENDBR64;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -415,7 +416,7 @@ impl Cells {
             if number < FIRST {
                 continue;
             }
-            let mut at = Writer::new(thunk, self.canonical(number) as u64);
+            let mut at = Assembler::new(thunk, self.canonical(number) as u64);
             at.put(begin);
             at.put(&[0xff, 0x25])
                 .displacement(self.word_address(number)); // jmp *disp(%rip)
@@ -429,11 +430,9 @@ impl Cells {
 
     /// What stands in the place of the first thunks.
     fn fill_stubs(&self, bytes: &mut [u8], stub: u64, context: *const ResolveContext) {
-        let mut at = Writer::new(bytes, stub);
+        let mut at = Assembler::new(bytes, stub);
         at.put(&ENDBR64);
-        at.put(&[0x49, 0xbb]).put(&(context as u64).to_le_bytes()); // movabs r11, imm64
-        at.put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
-        at.put(&(resolve::entry_point() as u64).to_le_bytes());
+        at.enter(context as u64, resolve::entry_point());
         at.skip_to(POLL_AT as u64);
         at.put(&ENDBR64).push(POLL as u32).jump(stub);
         at.put(&ENDBR64).put(&[0xc3]); // ret
@@ -452,45 +451,5 @@ impl Cells {
             0x52, // push rdx
         ]);
         at.jump(stub);
-    }
-}
-
-/// Puts instructions one after the other.
-struct Writer<'b> {
-    bytes: &'b mut [u8],
-    /// The address of the first of them.
-    base: u64,
-    next: usize,
-}
-
-impl<'b> Writer<'b> {
-    fn new(bytes: &'b mut [u8], base: u64) -> Self {
-        let next = 0;
-        Self { bytes, base, next }
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        self.bytes[self.next..][..bytes.len()].copy_from_slice(bytes);
-        self.next += bytes.len();
-        self
-    }
-
-    /// The distance of `target` from behind this.
-    fn displacement(&mut self, target: u64) -> &mut Self {
-        let next = self.base + self.next as u64 + 4;
-        self.put(&(target.wrapping_sub(next) as i32).to_le_bytes())
-    }
-
-    fn push(&mut self, number: u32) -> &mut Self {
-        self.put(&[0x68]).put(&number.to_le_bytes()) // push imm32
-    }
-
-    fn jump(&mut self, target: u64) -> &mut Self {
-        self.put(&[0xe9]).displacement(target) // jmp rel32
-    }
-
-    fn skip_to(&mut self, offset: u64) {
-        assert!(self.next as u64 <= offset, "what is before it fits");
-        self.next = offset as usize;
     }
 }

@@ -19,6 +19,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use super::assembler::Assembler;
 use super::errno;
 use super::targets::ENDBR64;
 use crate::code::{CodeSpace, Kind, Run};
@@ -221,16 +222,11 @@ impl Fallbacks {
         bytes.fill(0xcc);
         for (i, thunk) in bytes.chunks_exact_mut(self.len() as usize).enumerate() {
             let number = first + i as u32;
-            let (begin, thunk) = thunk.split_at_mut(self.begin.len());
-            begin.copy_from_slice(self.begin);
-            let at = self.thunk(number) + begin.len() as u64;
             let pair = self.pair_address(number);
-            let displacement =
-                |target: u64, next: u64| (target.wrapping_sub(next) as i32).to_le_bytes();
-            thunk[0..3].copy_from_slice(&[0x4c, 0x8b, 0x15]); // mov r10, [rip + disp]
-            thunk[3..7].copy_from_slice(&displacement(pair, at + 7));
-            thunk[7..9].copy_from_slice(&[0xff, 0x25]); // jmp *[rip + disp]
-            thunk[9..13].copy_from_slice(&displacement(pair + 8, at + 13));
+            let mut at = Assembler::new(thunk, self.thunk(number));
+            at.put(self.begin);
+            at.put(&[0x4c, 0x8b, 0x15]).displacement(pair); // mov r10, [rip + disp]
+            at.jump_by(pair + 8);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Methods: a key, a cell that every caller goes through, and what is known of the code.
 
 mod asks;
+mod assembler;
 mod callback;
 mod cells;
 mod entry;

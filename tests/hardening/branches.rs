@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use inkpot::{Cache, Fallback, Frontend, Guard, Handle, OptLevel, Tier, Unit};
 
+use crate::support::maps::around;
 use crate::support::texts::{Name, Texts, text};
 use crate::throwing;
 
@@ -135,25 +136,6 @@ fn set_trap_flag(on: bool) {
             bit = in(reg) bit,
         );
     }
-}
-
-/// The address space that a cache has around an address: neighbouring mappings.
-fn around(address: u64) -> Range<u64> {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("our own mappings");
-    let parse = |line: &str| {
-        let (low, high) = line.split_whitespace().next()?.split_once('-')?;
-        Some(u64::from_str_radix(low, 16).ok()?..u64::from_str_radix(high, 16).ok()?)
-    };
-    let all: Vec<Range<u64>> = maps.lines().filter_map(parse).collect();
-    let holds = |at: u64| all.iter().find(|m| m.contains(&at));
-    let (mut low, mut high) = (address, address);
-    while let Some(below) = holds(low - 1) {
-        low = below.start;
-    }
-    while let Some(above) = holds(high) {
-        high = above.end;
-    }
-    low..high
 }
 
 /// Texts, of which some have a fallback.

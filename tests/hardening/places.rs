@@ -1,29 +1,11 @@
 //! Where code lies, what may be done with its memory, and who has a way to it.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use inkpot::Cache;
 
+use crate::support::maps::{around, mapping_of, mappings};
 use crate::support::{Calculator, Op, Unary, wait_until};
-
-/// Mappings of the process, with their permissions and what is behind them.
-fn mappings() -> Vec<(Range<u64>, String, String)> {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("our own mappings");
-    let parse = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (low, high) = words.next()?.split_once('-')?;
-        let range = u64::from_str_radix(low, 16).ok()?..u64::from_str_radix(high, 16).ok()?;
-        let permission = words.next()?.to_owned();
-        // The file's number and name.
-        Some((
-            range,
-            permission,
-            words.skip(2).collect::<Vec<_>>().join(" "),
-        ))
-    };
-    maps.lines().filter_map(parse).collect()
-}
 
 fn entry_of(cache: &Cache<Op>, op: Op) -> u64 {
     let me = cache.participant("test");
@@ -33,21 +15,6 @@ fn entry_of(cache: &Cache<Op>, op: Op) -> u64 {
     let entry = handle.get(&mut guard).expect("it compiles");
     // SAFETY: it is not called.
     unsafe { entry.pointer() as usize as u64 }
-}
-
-/// The bounds of the address space of a cache that has a method here.
-fn reservation(inside: u64) -> Range<u64> {
-    let (mut low, mut high) = (inside, inside);
-    // Neighbouring mappings, with nothing between them.
-    let all = mappings();
-    let holds = |at: u64| all.iter().map(|m| &m.0).find(|m| m.contains(&at));
-    while let Some(below) = holds(low - 1) {
-        low = below.start;
-    }
-    while let Some(above) = holds(high) {
-        high = above.end;
-    }
-    low..high
 }
 
 /// Two caches of one process, and two methods of a cache, lie anywhere.
@@ -78,25 +45,29 @@ fn guards_stand_between_the_stripes() {
     const GUARD: u64 = 1 << 20;
     let cache = Cache::builder(Calculator).build().expect("a cache");
     let inside = entry_of(&cache, Op::Add(3));
-    let all = reservation(inside);
+    let all = around(inside);
     let ours: Vec<_> = mappings()
         .into_iter()
-        .filter(|(range, ..)| range.start >= all.start && range.end <= all.end)
+        .filter(|m| m.span.start >= all.start && m.span.end <= all.end)
         .collect();
     let first = &ours.first().expect("there are some").clone();
     let last = &ours.last().expect("there are some").clone();
     for end in [first, last] {
-        assert_eq!(end.1, "---p", "an end of the address space: {end:x?}");
-        assert!(end.0.end - end.0.start >= GUARD, "{end:x?}");
+        assert_eq!(
+            end.permissions, "---p",
+            "an end of the address space: {end:x?}"
+        );
+        assert!(end.span.end - end.span.start >= GUARD, "{end:x?}");
     }
-    let kinds: BTreeSet<&str> = ours.iter().map(|m| m.1.as_str()).collect();
+    let kinds: BTreeSet<&str> = ours.iter().map(|m| m.permissions.as_str()).collect();
     let expected = BTreeSet::from(["---p", "r--s", "r-xs", "rw-p"]);
     assert_eq!(kinds, expected, "{ours:x?}");
     for pair in ours.windows(2) {
         let [before, after] = pair else {
             unreachable!()
         };
-        if before.1 != after.1 && before.1 != "---p" && after.1 != "---p" {
+        let [one, other] = [&before.permissions, &after.permissions];
+        if one != other && one != "---p" && other != "---p" {
             panic!("nothing between {before:x?} and {after:x?}");
         }
     }
@@ -109,13 +80,14 @@ fn no_way_to_write_code_is_left() {
     let before = entry_of(&cache, Op::Add(4));
     // The generation is open, and nothing is linked now.
     let all = mappings();
-    let text = all
-        .iter()
-        .find(|m| m.0.contains(&before))
-        .expect("it is mapped");
-    assert!(text.2.contains("memfd:inkpot"), "{text:x?}");
-    let views: Vec<_> = all.iter().filter(|m| m.2 == text.2).collect();
-    assert!(views.iter().all(|m| !m.1.contains('w')), "{views:x?}");
+    let text = mapping_of(before).expect("it is mapped");
+    assert!(text.path.contains("memfd:inkpot"), "{text:x?}");
+    let views: Vec<_> = all.iter().filter(|m| m.file == text.file).collect();
+    assert!(!views.is_empty());
+    assert!(
+        views.iter().all(|m| !m.permissions.contains('w')),
+        "{views:x?}"
+    );
     let mut seen = 0;
     for entry in std::fs::read_dir("/proc/self/fd").expect("our descriptors") {
         let path = entry.expect("one").path();
@@ -151,10 +123,8 @@ fn what_was_recycled_cannot_be_read() {
     let entry = entry_of(&cache, Op::Add(5));
     cache.seal();
     cache.evict_all();
-    let is = |wanted: &str| {
-        let mapping = mappings().into_iter().find(|m| m.0.contains(&entry));
-        let (_, permission, _) = mapping.expect("the addresses stay the cache's");
-        permission == wanted
-    };
-    wait_until("its memory is given back", || is("---p"));
+    wait_until("its memory is given back", || {
+        let mapping = mapping_of(entry).expect("the addresses stay the cache's");
+        mapping.permissions == "---p"
+    });
 }

@@ -52,6 +52,14 @@ pub fn is_child() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
+/// Runs a test's body in a process of its own, which may fork, and must end well within a minute.
+#[track_caller]
+pub fn alone(test: &str, body: impl FnOnce()) {
+    if let Some(ended) = run(test, Duration::from_secs(60), body) {
+        ended.expect_code(0);
+    }
+}
+
 /// Runs the body of the test of this name (its path in the test binary) in a child process, and
 /// says how that ended. `None` in the child itself, after the body has returned: the test then
 /// returns too, and the process ends as `main` returns.

@@ -5,6 +5,7 @@ pub mod child;
 pub mod fibre;
 pub mod held;
 pub mod helpers;
+pub mod maps;
 pub mod synthetic;
 pub mod texts;
 
@@ -232,6 +233,18 @@ pub fn leaf(cache: &Cache<synthetic::Code>, n: u32) -> Handle<synthetic::Code, s
 pub fn method(cache: &Cache<Op>, op: &Op) -> Handle<Op, Unary> {
     // SAFETY: `Calculator` emits every key with this type.
     unsafe { cache.method(op) }.expect("there are cells")
+}
+
+/// Has the methods of these numbers compiled, each with one that calls it.
+pub fn fill(cache: &Cache<Op>, keys: std::ops::Range<i64>) {
+    let me = cache.participant("fills");
+    for n in keys {
+        let outer = Op::CallAdd(Box::new(Op::Add(n)), 1000);
+        let mut guard = me.pin();
+        // SAFETY: the type is right.
+        let y = unsafe { method(cache, &outer).get(&mut guard).unwrap().call(1) };
+        assert_eq!(y, 1001 + n);
+    }
 }
 
 /// Waits for something that will happen soon.

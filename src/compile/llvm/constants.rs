@@ -10,9 +10,7 @@
 use std::collections::HashMap;
 
 use inkwell::llvm_sys::core::*;
-use inkwell::llvm_sys::prelude::{
-    LLVMBasicBlockRef, LLVMBuilderRef, LLVMContextRef, LLVMTypeRef, LLVMValueRef,
-};
+use inkwell::llvm_sys::prelude::{LLVMBasicBlockRef, LLVMBuilderRef, LLVMTypeRef, LLVMValueRef};
 use inkwell::llvm_sys::target::{LLVMABISizeOfType, LLVMGetModuleDataLayout, LLVMTargetDataRef};
 use inkwell::llvm_sys::{LLVMLinkage, LLVMOpcode, LLVMTypeKind, LLVMUnnamedAddr, LLVMValueKind};
 use inkwell::module::Module;
@@ -38,7 +36,6 @@ pub(super) fn apart(module: &Module<'_>) {
 /// The constants of a module.
 struct Pool<'m, 'ctx> {
     module: &'m Module<'ctx>,
-    context: LLVMContextRef,
     layout: LLVMTargetDataRef,
     builder: LLVMBuilderRef,
     immarg: u32,
@@ -62,7 +59,6 @@ impl<'m, 'ctx> Pool<'m, 'ctx> {
             let context = LLVMGetModuleContext(module.as_mut_ptr());
             Self {
                 module,
-                context,
                 layout: LLVMGetModuleDataLayout(module.as_mut_ptr()),
                 builder: LLVMCreateBuilderInContext(context),
                 immarg: enum_attribute("immarg"),
@@ -312,7 +308,6 @@ impl<'m, 'ctx> Pool<'m, 'ctx> {
             LLVMSetGlobalConstant(variable, 1);
             LLVMSetLinkage(variable, LLVMLinkage::LLVMPrivateLinkage);
             LLVMSetUnnamedAddress(variable, LLVMUnnamedAddr::LLVMGlobalUnnamedAddr);
-            debug_assert_eq!(LLVMGetTypeContext(ty), self.context);
             variable
         }
     }

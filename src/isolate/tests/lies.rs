@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::plain;
 use crate::compile::OptLevel;
-use crate::compile::llvm::{Job, Workshop};
+use crate::compile::llvm::Workshop;
 use crate::config::Config;
 use crate::error::Error;
 use crate::isolate::channel::Channel;
@@ -169,15 +170,7 @@ fn liars(lie: Lie) -> Arc<Pool> {
 }
 
 fn ask(pool: &Pool, part: Part) -> Result<Vec<u8>, HelperFailure> {
-    let job = Job {
-        passes: "",
-        level: OptLevel::O0,
-        imports: false,
-        pool_constants: false,
-        polls: false,
-        counting: None,
-        separable: false,
-    };
+    let job = plain("");
     match pool.compile(&job, b"a module", part) {
         Ok(made) => Ok(made.object),
         Err(Error::Isolated { failure, .. }) => Err(failure),

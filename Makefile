@@ -20,7 +20,7 @@ demo: deps ## Run churn with all its strategies side by side; under two minutes
 
 # Benches are left out: they have no tests, and to run them is `make bench`. Documentation comes by
 # itself: without a selection of targets, cargo runs its examples too.
-test: deps ## Run all tests and the documentation's examples; under ten minutes
+test: deps ## Run all tests and the documentation's examples; under ten minutes once it is built
 	$(CARGO) test
 	$(CARGO) test --features _shuttle --test simulation
 	$(CARGO) test --features _loom --test models

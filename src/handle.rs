@@ -86,15 +86,7 @@ impl<K: Key, F: MethodType> Handle<K, F> {
     #[cold]
     #[inline(never)]
     fn first_hit(&self, code: usize) -> bool {
-        if code == self.method.resolve_entry() {
-            return false;
-        }
-        if self.life.core.is_stressed() {
-            self.life.core.stress(&self.method);
-        } else {
-            self.method.note_call(code);
-        }
-        true
+        self.life.core.is_hit(&self.method, code)
     }
 
     /// The method's code if it is resident, or else its [fallback](crate::Builder::fallback). Never
@@ -344,8 +336,8 @@ impl<K: Key, F: MethodType> Handle<K, F> {
 
 #[cold]
 #[inline(never)]
-fn wrong_cache() -> ! {
-    panic!("the guard belongs to another cache than the handle");
+pub(crate) fn wrong_cache() -> ! {
+    panic!("the guard belongs to another cache");
 }
 
 impl<K: Key, F: MethodType> std::fmt::Debug for Handle<K, F> {

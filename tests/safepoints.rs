@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use inkpot::{
     Backend, Batch, Cache, Entry, Error, Guard, Participant, Reclaimer, Stress, safepoint_of_thread,
 };
-use support::held::{HOST, X, churn_until_gone, resident};
+use support::held::{HOST, X, churn_until_gone, resident, scrub};
 use support::synthetic::{Code, Context, How, Synthetic, Unary, inside, method, quarantined};
 use support::{Gate, leaf, wait_until};
 
@@ -111,6 +111,13 @@ fn on_the_heap<'g>(cache: &Cache<Code>, guard: &'g Guard<'_>) -> Vec<Entry<'g, U
     vec![leaf(cache, 1).entry(guard).unwrap()]
 }
 
+/// Calls the first, in a frame that leaves nothing of it to the caller's.
+#[inline(never)]
+fn call_first(entries: &[Entry<'_, Unary>]) -> i64 {
+    // SAFETY: the type is right.
+    unsafe { entries[0].call(X) }
+}
+
 /// An entry that no scan finds does not call what is gone: it panics.
 #[test]
 fn an_entry_off_the_stack_ends_at_a_safepoint() {
@@ -121,8 +128,8 @@ fn an_entry_off_the_stack_ends_at_a_safepoint() {
     let heap = on_the_heap(&cache, &guard);
     let two = leaf(&cache, 2).entry(&guard).unwrap();
     let host = method(&cache, HOST).entry(&guard).unwrap();
-    // SAFETY: the type is right.
-    assert_eq!(unsafe { heap[0].call(X) }, X + 1);
+    assert_eq!(call_first(&heap), X + 1);
+    scrub();
     let errand = || {
         cache.evict_all();
         churn_until_gone(&cache, &me, 2);
@@ -131,8 +138,7 @@ fn an_entry_off_the_stack_ends_at_a_safepoint() {
     inside(errand, || unsafe { host.call(X) });
     // SAFETY: the type is right.
     assert_eq!(unsafe { two.call(X) }, X + 2, "on the stack");
-    // SAFETY: the type is right.
-    let said = catch_unwind(AssertUnwindSafe(|| unsafe { heap[0].call(X) })).unwrap_err();
+    let said = catch_unwind(AssertUnwindSafe(|| call_first(&heap))).unwrap_err();
     let said = said.downcast_ref::<String>().cloned().unwrap_or_default()
         + said.downcast_ref::<&str>().unwrap_or(&"");
     assert!(said.contains("off the stack"), "{said}");
@@ -185,8 +191,8 @@ fn a_safepoint_by_a_guard_that_is_not_the_only_one_does_nothing() {
         second.safepoint();
     }
     assert_eq!(cache.statistics().generations_recycled, 0);
-    // SAFETY: the type is right.
-    assert_eq!(unsafe { heap[0].call(X) }, X + 1);
+    assert_eq!(call_first(&heap), X + 1);
+    scrub();
     drop(second);
     wait_until("alone it does", || {
         first.safepoint();

@@ -10,6 +10,7 @@ mod assume;
 mod batch;
 mod call;
 mod callback;
+mod company;
 mod context;
 mod evacuation;
 mod fallback;
@@ -23,11 +24,13 @@ mod interpreter;
 mod isolation;
 #[path = "../../examples/churn/lljit.rs"]
 mod lljit;
+mod lookup;
 mod lua;
 mod many;
 mod measure;
 mod methods;
 mod overhead;
+mod peers;
 mod pin;
 mod plots;
 mod polls;
@@ -67,12 +70,20 @@ const RATIOS: &[(&str, fn())] = &[
     ("canonical", call::canonical),
     ("pin", pin::run),
     ("quantum", quantum::run),
+    ("lookup_papaya", lookup::papaya),
+    ("lookup_quick_cache", lookup::quick_cache),
+    ("lookup_dashmap", lookup::dashmap),
+    ("lookup_moka", lookup::moka),
+    ("lookup_call_best", lookup::call_best),
+    ("lookup_scaling_rate", company::scaling),
+    ("lookup_while_evicting", company::while_evicting),
     ("compile_rate_small", rates::small),
     ("compile_rate_medium", rates::medium),
     ("link", rates::link),
     ("link_each", rates::link_each),
     ("resident_bytes", resident::run),
     ("recycle", rates::recycle),
+    ("growth_lookup", growth::lookup),
     ("growth_evict", growth::evict),
     ("callback", callback::run),
     ("fallback", fallback::thunk),

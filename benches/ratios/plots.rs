@@ -1,13 +1,18 @@
 //! Pictures for `BENCHMARKS.md`: `cargo bench --bench ratios -- --plots DIR`.
 
+use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use inkpot::OptLevel;
 
+use crate::many::{self, MANY, Often};
 use crate::measure::{build_example, quantile};
 use crate::methods::{self, Bursts, Size};
+use crate::peers::{Ours, PEERS, Table, peer};
 use crate::svg::{Line, Picture};
 
 /// The flag that asks for them.
@@ -15,11 +20,72 @@ pub const PLOTS: &str = "--plots";
 
 pub fn draw(into: &Path) {
     std::fs::create_dir_all(into).expect("a directory for the pictures");
-    let pictures = [("memory", memory as fn() -> Picture), ("latency", latency)];
+    let pictures = [
+        ("lookups", lookups as fn() -> Picture),
+        ("memory", memory),
+        ("latency", latency),
+    ];
     for (name, picture) in pictures {
         let file = into.join(name).with_extension("svg");
         std::fs::write(&file, picture().svg()).expect("the picture can be written");
         eprintln!("{}", file.display());
+    }
+}
+
+const THREADS: [usize; 4] = [1, 2, 3, 4];
+const KEYS: usize = 1 << 20;
+const TIMES: usize = 5;
+
+/// Millions of look-ups a second, of so many threads together.
+fn rate(threads: usize, keys: &[u64], walk: &(dyn Fn(&[u64]) -> u64 + Sync)) -> f64 {
+    let share = keys.len() / threads;
+    let start = Barrier::new(threads + 1);
+    let seconds = std::thread::scope(|scope| {
+        for keys in keys.chunks(share).take(threads) {
+            let start = &start;
+            scope.spawn(move || {
+                start.wait();
+                black_box(walk(keys));
+                start.wait();
+            });
+        }
+        start.wait();
+        let started = Instant::now();
+        start.wait();
+        started.elapsed().as_secs_f64()
+    });
+    (share * threads) as f64 / seconds / 1e6
+}
+
+fn lookups() -> Picture {
+    let cache = many::cache_of(MANY);
+    let entries = many::entries(cache, &cache.participant("prepares"), MANY);
+    let keys = many::keys(Often::Zipf, MANY, KEYS);
+    let line = |name: &str, walk: &(dyn Fn(&[u64]) -> u64 + Sync)| {
+        let point = |threads| {
+            let rates: Vec<f64> = (0..TIMES).map(|_| rate(threads, &keys, walk)).collect();
+            (threads as f64, quantile(&rates, 0.5))
+        };
+        Line {
+            name: name.to_owned(),
+            points: THREADS.map(point).into(),
+        }
+    };
+    let ours = |keys: &[u64]| {
+        let me = cache.participant("looks up");
+        Ours::new(cache, &me).look_up(keys)
+    };
+    let mut lines = vec![line("inkpot", &ours)];
+    for name in PEERS {
+        let table = peer(name, &entries);
+        lines.push(line(table.name(), &|keys| table.look_up(keys)));
+    }
+    Picture {
+        title: "Look-ups of a million methods, zipf, on two cores",
+        x: "threads",
+        y: "million look-ups a second",
+        by_powers: false,
+        lines,
     }
 }
 

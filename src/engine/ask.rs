@@ -58,6 +58,25 @@ impl<K: Key> Core<K> {
         }
     }
 
+    /// Whether what was loaded from the method's cell is code; notes that it is in use then.
+    pub(crate) fn is_hit(&self, method: &Arc<Method<K>>, code: usize) -> bool {
+        if code == method.resolve_entry() {
+            return false;
+        }
+        if self.is_stressed() {
+            self.stress(method);
+        } else {
+            method.note_call(code);
+        }
+        true
+    }
+
+    /// The code that the method has, for a thread that is pinned, and notes that it is in use.
+    pub(crate) fn code_now(&self, method: &Arc<Method<K>>) -> Option<usize> {
+        let code = method.word().entry.load(Ordering::Acquire);
+        self.is_hit(method, code).then_some(code)
+    }
+
     /// As [`Core::wish`]; if the queue is full, and the embedder said so, waits for room.
     pub(crate) fn request(&self, method: &Arc<Method<K>>) -> Result<(), Error> {
         let BacklogSettings { limit, full } = self.config.backlog;

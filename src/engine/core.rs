@@ -35,7 +35,7 @@ pub(crate) struct Core<K: Key> {
     pub(crate) queue: Arc<Queue<K>>,
     pub(crate) ledger: Mutex<Ledger<K>>,
     pub(crate) reclaim: Mutex<Reclaim<K>>,
-    pub(crate) bell: Bell,
+    pub(crate) bell: Arc<Bell>,
     /// Generations that are open.
     pub(crate) open: Slots<K>,
     pub(crate) pool: Pool,
@@ -126,11 +126,14 @@ impl<K: Key> Core<K> {
         // Records may outlive the cache; the front end does not.
         let asked = Arc::downgrade(&backend);
         let fallback_of = move |key: &K| asked.upgrade()?.fallback(key).resolve(common);
+        let bell = Arc::<Bell>::default();
+        let of_table = bell.clone();
         let table = Table::new(
             space.clone(),
             context,
             domain.clone(),
             Box::new(fallback_of),
+            Box::new(move || of_table.ring()),
             config.hardening.branch_targets,
         )?;
         let table = Arc::new(table);
@@ -145,7 +148,7 @@ impl<K: Key> Core<K> {
             queue,
             ledger: Mutex::new(ledger),
             reclaim: Mutex::new(Reclaim::new(&domain)),
-            bell: Bell::default(),
+            bell,
             open: Slots::new(config.workers, config.groups * config.tiers.len()),
             pool: Pool::new(config.workers.max(1)),
             seats: Seats::new(config.workers),

@@ -13,7 +13,7 @@ use crate::config;
 use crate::error::Error;
 use crate::generation::{Body, Context};
 use crate::invalidate::Inner;
-use crate::method::{Key, Method};
+use crate::method::{Forgotten, Key, Method};
 use crate::observe::{Stall, event};
 use crate::reclaim::{Domain, Grace, Reclaimer};
 use crate::sync::fault::kept;
@@ -69,6 +69,8 @@ type Remains<K> = ((Vec<Arc<Method<K>>>, Vec<Arc<Inner>>), Charge);
 pub(crate) struct Reclaim<K: Key> {
     reclaimer: Reclaimer,
     wakes: Vec<Wake<K>>,
+    /// Methods that the table has forgotten. Some bytes each: nobody waits for that.
+    forgotten: Vec<(Grace, Forgotten<K>)>,
     /// Their grace period is over, and a stack or a lease holds them: looked at again and again.
     held: Vec<Corpse<K>>,
     /// The system refused to unmap them: to be tried again.
@@ -88,6 +90,7 @@ impl<K: Key> Reclaim<K> {
         Self {
             reclaimer: Reclaimer::new(domain),
             wakes: Vec::new(),
+            forgotten: Vec::new(),
             held: Vec::new(),
             refused: Vec::new(),
             remains: 0,
@@ -138,13 +141,15 @@ impl<K: Key> Core<K> {
     pub(super) fn reclaim_until_closed(&self) {
         while !self.queue.is_closed() {
             let waits = self.maintain();
-            let (oldest, asks) = {
+            let (oldest, asks, tidy) = {
                 let reclaim = lock(&self.reclaim);
-                (reclaim.oldest(), reclaim.asking.asks())
+                let tidy = reclaim.forgotten.is_empty();
+                (reclaim.oldest(), reclaim.asking.asks(), tidy)
             };
             let patience = match oldest {
                 _ if asks => ASKING_STEP,
-                None if !waits => Duration::from_secs(1),
+                None if !waits && tidy => Duration::from_secs(1),
+                None if !waits => Duration::from_millis(50),
                 // Only holds: the next safepoint may give them up.
                 None => Duration::from_millis(10),
                 // A participant that has not moved for long is not asked a thousand times a second.
@@ -162,10 +167,20 @@ impl<K: Key> Core<K> {
         }
         let mut reclaim = lock(&self.reclaim);
         let contexts = self.retire(&mut reclaim);
+        let forgotten = self.table.take_forgotten();
+        if !forgotten.is_empty() {
+            let grace = reclaim.reclaimer.start();
+            reclaim.forgotten.push((grace, forgotten));
+        }
         // For what is held too: safepoints do something only when the tick has moved.
-        if !reclaim.wakes.is_empty() || !reclaim.held.is_empty() {
+        let idle = reclaim.wakes.is_empty() && reclaim.held.is_empty();
+        if !idle || !reclaim.forgotten.is_empty() {
             reclaim.reclaimer.step();
         }
+        let (forgotten, remembered): (Vec<_>, _) = std::mem::take(&mut reclaim.forgotten)
+            .into_iter()
+            .partition(|(grace, _)| grace.is_over());
+        reclaim.forgotten = remembered;
         let (over, running) = std::mem::take(&mut reclaim.wakes)
             .into_iter()
             .partition(|w| w.grace.is_over() || !kept("recycle.grace"));
@@ -189,6 +204,7 @@ impl<K: Key> Core<K> {
         // User code from here on (a backend's contexts, keys, the prelude): no lock is held.
         self.tell_of_stall(stalled);
         self.look_for_overtime();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(forgotten)));
         let bytes = self.dispose(contexts);
         for (kept, charge) in remains {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));

@@ -158,6 +158,8 @@ impl Shape {
 pub(crate) struct Cells {
     space: Arc<CodeSpace>,
     shape: Shape,
+    /// Of the first cell.
+    base: u64,
     free: Mutex<Free>,
     #[cfg(feature = "_loom")]
     aside: Aside,
@@ -214,6 +216,7 @@ impl Cells {
         let cells = Self {
             #[cfg(feature = "_loom")]
             aside: Aside::new(&space),
+            base: space.base(Kind::Cells),
             space,
             shape: if targets {
                 Shape::TARGETS
@@ -267,7 +270,7 @@ impl Cells {
     }
 
     pub(crate) fn word_address(&self, number: u32) -> u64 {
-        self.space.base(Kind::Cells) + u64::from(number) * CELL
+        self.base + u64::from(number) * CELL
     }
 
     /// The entry word of a cell that has been allocated.
@@ -282,6 +285,17 @@ impl Cells {
         // SAFETY: `number` came from `allocate`, so `grow` has mapped and initialised the cell
         // as a `CellWord`; it stays mapped as long as the reservation, which `self` keeps.
         unsafe { &*(self.word_address(number) as *const CellWord) }
+    }
+
+    /// Has the processor fetch a cell, if it is one: its word will be read.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, number: u32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint; any address will do.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.word_address(number) as *const i8);
+        }
     }
 
     /// Raises the flag that polls in code look at, or lowers it, for one of those who ask: it stands

@@ -32,7 +32,7 @@ pub(crate) use resolve::ResolveContext;
 #[cfg(feature = "_checked")]
 #[allow(unused_imports, reason = "for tests that play the processor")]
 pub use resolve::{resolve, resolver};
-pub(crate) use table::Table;
+pub(crate) use table::{Forgotten, Table};
 pub(crate) use thrash::Thrash;
 pub(crate) use wakers::Wakers;
 

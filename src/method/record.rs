@@ -24,7 +24,7 @@ const PANICS_IN_DEBUG: &str = "a method whose key panics in Debug";
 pub(crate) struct Method<K: Key> {
     pub(crate) key: K,
     /// The key's, in the table.
-    pub(super) hash: u64,
+    pub(super) hash: u32,
     pub(crate) id: MethodId,
     /// The number of its cell.
     pub(crate) cell: u32,
@@ -127,7 +127,7 @@ impl Resident {
 impl<K: Key> Method<K> {
     pub(super) fn new(
         key: K,
-        hash: u64,
+        hash: u32,
         id: MethodId,
         cell: u32,
         fallback: Option<NonZeroUsize>,

@@ -7,13 +7,13 @@ use super::Key;
 use super::callback::Callbacks;
 use super::cells::Cells;
 use super::fallback::Fallbacks;
-use super::map::{COUNTS, Map};
+use super::map::{COUNTS, Map, Unlinked};
 use super::record::Method;
 use super::resolve::ResolveContext;
 use crate::code::CodeSpace;
 use crate::error::Error;
 use crate::evict::MethodId;
-use crate::reclaim::Domain;
+use crate::reclaim::{Domain, Guard};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::fault::kept;
 use crate::sync::{KeyHash, Mutex, MutexGuard};
@@ -22,10 +22,16 @@ use crate::sync::{KeyHash, Mutex, MutexGuard};
 const CHUNK: usize = if cfg!(feature = "_loom") { 16 } else { 4096 };
 const CHUNKS: usize = 1024;
 
+/// Keys that are not in the table any more, and what they led to.
+pub(crate) type Forgotten<K> = Unlinked<K, Weak<Method<K>>>;
+
 type Owners<K> = Box<[AtomicPtr<Method<K>>]>;
 
 /// Entry and word of a key's fallback, if it has one.
 type FallbackOf<K> = Box<dyn Fn(&K) -> Option<(usize, usize)> + Send + Sync>;
+
+/// What was forgotten, after which that is to be taken apart soon.
+const MUCH: usize = 1024;
 
 /// All methods that anybody can mention. The map holds them weakly: what keeps a method alive is
 /// listed at [`Method`].
@@ -41,6 +47,8 @@ pub(crate) struct Table<K: Key> {
     fallbacks: Fallbacks,
     /// Asks the front end, where code of the embedder's may run.
     fallback_of: FallbackOf<K>,
+    /// Calls for somebody who does [`Table::take_forgotten`].
+    call: Box<dyn Fn() + Send + Sync>,
     context: Box<ResolveContext>,
     /// This process is a forked child: locks may be held by threads that it does not have.
     abandoned: AtomicBool,
@@ -56,16 +64,17 @@ struct GivenOut<K: Key> {
 
 impl<K: Key> Table<K> {
     /// Sizes of the pieces of memory that one record and its place in the map take.
-    pub(crate) const RECORD: [usize; 3] = {
-        let [node, item] = Map::<K, Weak<Method<K>>>::ENTRY;
-        [COUNTS + size_of::<Method<K>>(), node, item]
-    };
+    pub(crate) const RECORD: [usize; 2] = [
+        COUNTS + size_of::<Method<K>>(),
+        Map::<K, Weak<Method<K>>>::ENTRY,
+    ];
 
     pub(crate) fn new(
         space: Arc<CodeSpace>,
         context: ResolveContext,
         domain: Arc<Domain>,
         fallback_of: FallbackOf<K>,
+        call: Box<dyn Fn() + Send + Sync>,
         targets: bool,
     ) -> Result<Self, Error> {
         let context = Box::new(context);
@@ -81,6 +90,7 @@ impl<K: Key> Table<K> {
             callbacks: Callbacks::new(space.clone(), domain),
             fallbacks: Fallbacks::new(space.clone(), targets),
             fallback_of,
+            call,
             cells: Cells::new(space, &*context, targets)?,
             context,
             abandoned: AtomicBool::new(false),
@@ -101,8 +111,29 @@ impl<K: Key> Table<K> {
         self.find_by(self.map.hash(key), key)
     }
 
-    fn find_by(&self, hash: u64, key: &K) -> Option<Arc<Method<K>>> {
+    fn find_by(&self, hash: u32, key: &K) -> Option<Arc<Method<K>>> {
         self.map.get(hash, key, Weak::upgrade)?
+    }
+
+    /// The key's code, if it has some, and whether that is known to be in use; else, most often, a resolve entry, or
+    /// `None`. Loaded while the guard is held; takes no lock, and no other pin.
+    #[inline(always)]
+    pub(crate) fn code_of(&self, key: &K, _guard: &Guard<'_>) -> Option<(usize, bool)> {
+        let near = |cell| self.cells.fetch(cell);
+        let load = |cell, _: &_| {
+            let word = self.cells.word(cell);
+            let code = word.entry.load(Ordering::Acquire);
+            (code, word.is_code_in_use(code))
+        };
+        // SAFETY: the thread is pinned, as the caller has seen to it in this cache; and what was taken is dropped only
+        // after a grace period that began later.
+        unsafe { self.map.look(key, near, load) }
+    }
+
+    /// What was forgotten since the last time: to be dropped after a grace period that begins after this call, by
+    /// somebody who has no lock.
+    pub(crate) fn take_forgotten(&self) -> Forgotten<K> {
+        self.map.take_unlinked()
     }
 
     /// The key's method, made if need be.
@@ -128,7 +159,7 @@ impl<K: Key> Table<K> {
             // A record that is being dropped does not stand in the way.
             let stands =
                 |other: &Weak<Method<K>>| other.strong_count() > 0 && kept("intern.stands");
-            if self.map.insert_unless(hash, of_map, weak, stands) {
+            if self.map.insert_unless(hash, of_map, cell, weak, stands) {
                 return Ok(method);
             }
             // Another thread was first: ours goes, with its cell, and we look again.
@@ -181,7 +212,7 @@ impl<K: Key> Table<K> {
         }
         let this: *const Method<K> = method;
         // A successor may have taken the key already.
-        self.map.remove(method.hash, |weak| {
+        let forgotten = self.map.remove(method.hash, |weak| {
             std::ptr::eq(weak.as_ptr(), this) || !kept("forget.own")
         });
         self.owner(method.cell)
@@ -190,6 +221,9 @@ impl<K: Key> Table<K> {
             self.fallbacks.clear(method.cell);
         }
         self.cells.give_back(method.cell);
+        if forgotten >= MUCH {
+            (self.call)();
+        }
     }
 
     /// From now on nothing here takes a lock: the process is a forked child.

@@ -100,11 +100,6 @@ impl LocalHandle {
 pub(crate) struct Guard(Option<Rc<Local>>);
 
 impl Guard {
-    #[cfg(feature = "_loom")]
-    pub(super) const fn none() -> Self {
-        Self(None)
-    }
-
     pub(crate) fn repin(&mut self) {
         let Some(local) = &self.0 else { return };
         if local.guards.get() != 1 {

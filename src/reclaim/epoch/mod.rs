@@ -8,10 +8,6 @@ pub(crate) use crossbeam_epoch::{Collector, Guard, LocalHandle};
 
 #[cfg(feature = "_checked")]
 pub(crate) use self::checked::{Collector, Guard, LocalHandle};
-#[cfg(feature = "_loom")]
-pub(crate) use self::pointers::{Atomic, Owned, Shared, unprotected};
 
 #[cfg(feature = "_checked")]
 mod checked;
-#[cfg(feature = "_loom")]
-mod pointers;

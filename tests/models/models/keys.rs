@@ -7,7 +7,7 @@ use crate::run::spawn;
 use crate::stub::{Plain, Stub, cache, method};
 
 fn put(map: &Map<u64, u64>, key: u64) {
-    assert!(map.insert_unless(map.hash(&key), key, 10 * key, |_| false));
+    assert!(map.insert_unless(map.hash(&key), key, 0, 10 * key, |_| false));
 }
 
 fn get(map: &Map<u64, u64>, key: u64) -> Option<u64> {
@@ -17,16 +17,20 @@ fn get(map: &Map<u64, u64>, key: u64) -> Option<u64> {
 /// The table's readers take no lock: what stays is found, while others come and go.
 pub(super) fn look_up() {
     let map = Arc::new(Map::new());
-    // In one chain: there are two.
-    let other = (2..).find(|key| (map.hash(key) ^ map.hash(&1)) & 1 == 0);
-    let other = other.expect("about every other is");
+    // From the same bucket on: there are four.
+    let other = (2..).find(|key| (map.hash(key) ^ map.hash(&1)) & 3 == 0);
+    let other = other.expect("about every fourth is");
     let of_reader = map.clone();
     let reader = spawn(move || {
-        assert!(get(&of_reader, 1).is_none_or(|value| value == 10));
+        for key in [other, 1] {
+            assert!(get(&of_reader, key).is_none_or(|value| value == 10 * key));
+        }
     });
     put(&map, 1);
     put(&map, other);
     map.remove(map.hash(&other), |value| *value == 10 * other);
+    // Nobody looks under a guard.
+    drop(map.take_unlinked());
     reader.join().unwrap();
     assert_eq!(get(&map, 1), Some(10));
     assert_eq!(get(&map, other), None);

@@ -7,7 +7,7 @@ use crate::config::{Builder, Config};
 use crate::engine::{Cause, Life};
 use crate::error::Error;
 use crate::evict::Policy;
-use crate::handle::{Handle, wrong_cache};
+use crate::handle::{Handle, no_guard};
 use crate::invalidate::Invalidation;
 use crate::method::{Entry, Key, MethodType};
 use crate::observe::{Listener, Occupancy, Statistics, Symbol};
@@ -122,10 +122,12 @@ impl<K: Key> Cache<K> {
     /// By a handle that is kept it takes a third of the time: [`Handle::entry`].
     ///
     /// # Panics
-    /// If the guard belongs to another cache.
+    /// If the guard belongs to another cache, or was made outside of a `blocking` that the thread is in.
     ///
     /// # Safety
-    /// As for [`method`](Cache::method).
+    /// As for [`method`](Cache::method). And the key's `Hash` and `Eq` come to no
+    /// [safepoint](Participant::safepoint), as a method that they call might: what they are given is there for as long as
+    /// the thread stays pinned as it is.
     #[inline(always)]
     pub unsafe fn entry<'g, F: MethodType>(
         &self,
@@ -133,8 +135,10 @@ impl<K: Key> Cache<K> {
         guard: &'g Guard<'_>,
     ) -> Option<Entry<'g, F>> {
         let core = &*self.life.core;
-        if !std::ptr::eq(guard.domain(), &*core.domain) {
-            wrong_cache();
+        let ours = std::ptr::eq(guard.domain(), &*core.domain);
+        // One branch for what always holds.
+        if !(ours & guard.is_pinned()) {
+            no_guard(ours);
         }
         let code = match core.table.code_of(key, guard) {
             Some((code, true)) => code,

@@ -336,8 +336,18 @@ impl<K: Key, F: MethodType> Handle<K, F> {
 
 #[cold]
 #[inline(never)]
-pub(crate) fn wrong_cache() -> ! {
+fn wrong_cache() -> ! {
     panic!("the guard belongs to another cache");
+}
+
+/// A guard that does not stand for a pin in this cache.
+#[cold]
+#[inline(never)]
+pub(crate) fn no_guard(ours: bool) -> ! {
+    if !ours {
+        wrong_cache();
+    }
+    panic!("the guard was made outside of a `blocking` that the thread is in: pin again");
 }
 
 impl<K: Key, F: MethodType> std::fmt::Debug for Handle<K, F> {

@@ -143,6 +143,12 @@ impl Guard<'_> {
         self.record
     }
 
+    /// False inside of a `blocking`, for a guard that was made outside.
+    #[inline(always)]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.record.pins.get() != 0
+    }
+
     #[inline(always)]
     pub(crate) fn domain(&self) -> *const Domain {
         self.domain

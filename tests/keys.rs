@@ -129,3 +129,104 @@ fn to_drop_a_handle_asks_nothing_of_its_key() {
         });
     }
 }
+
+/// A key whose copies cannot be dropped without a panic.
+#[derive(Debug)]
+struct Grumpy {
+    number: u32,
+    is_copy: bool,
+}
+
+impl Clone for Grumpy {
+    fn clone(&self) -> Self {
+        Self {
+            is_copy: true,
+            ..*self
+        }
+    }
+}
+
+impl Hash for Grumpy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number.hash(state);
+    }
+}
+
+impl PartialEq for Grumpy {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Grumpy {}
+
+impl Drop for Grumpy {
+    fn drop(&mut self) {
+        if self.is_copy {
+            std::panic::resume_unwind(Box::new("a panic on purpose"));
+        }
+    }
+}
+
+/// Method n calls method n + 1, the last none.
+struct Callers(u32);
+
+impl Frontend for Callers {
+    type Key = Grumpy;
+
+    fn emit<'ctx>(&self, key: &Grumpy, unit: &mut Unit<'_, 'ctx, Grumpy>) -> Result<(), BoxError> {
+        let long = unit.context().i64_type();
+        let of_method = long.fn_type(&[long.into()], false);
+        let function = unit.define(of_method);
+        let build = unit.context().create_builder();
+        build.position_at_end(unit.context().append_basic_block(function, "entry"));
+        let mut x = function.get_first_param().ok_or("x")?.into_int_value();
+        if key.number + 1 < self.0 {
+            let next = Grumpy {
+                number: key.number + 1,
+                is_copy: false,
+            };
+            let next = unit.callee(&next, of_method);
+            let call = build.build_call(next, &[x.into()], "next")?;
+            x = call.try_as_basic_value().unwrap_basic().into_int_value();
+        }
+        let sum = build.build_int_add(x, long.const_int(1, false), "sum")?;
+        build.build_return(Some(&sum))?;
+        Ok(())
+    }
+}
+
+/// Two panics at once end the process: so whatever lets go of many keys does so one by one.
+#[test]
+fn keys_that_panic_when_they_go_end_nothing() {
+    const MANY: u32 = 40;
+    let key = |number| Grumpy {
+        number,
+        is_copy: false,
+    };
+    let cache = Cache::builder(Callers(MANY)).build().unwrap();
+    let me = cache.participant("test");
+    for round in 0..3 {
+        let mut guard = me.pin();
+        for number in (0..MANY).rev() {
+            // SAFETY: `Callers` emits every key with this type.
+            let handle = unsafe { cache.method::<Unary>(&key(number)) }.unwrap();
+            // SAFETY: the type is right.
+            let sum = unsafe { handle.get(&mut guard).unwrap().call(0) };
+            assert_eq!(sum, i64::from(MANY - number));
+            // The record stays with its code.
+            drop(handle);
+        }
+        drop(guard);
+        if round == 2 {
+            break; // what is resident goes with the cache
+        }
+        cache.evict_all();
+        cache.seal();
+        wait_until("all records are gone", || {
+            cache.statistics().methods_known == 0
+        });
+    }
+    drop(me);
+    drop(cache);
+}

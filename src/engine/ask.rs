@@ -249,7 +249,8 @@ impl<K: Key> Core<K> {
         let due = |every: u32| every != 0 && n % every == every - 1;
         if due(stress.evict_every) {
             let mut ledger = self.ledger();
-            let other = ledger.resident().nth(n as usize % 7).cloned();
+            let among = ledger.residents().clamp(1, 61);
+            let other = ledger.resident().nth(n as usize % among).cloned();
             for victim in other.iter().chain([method]) {
                 if !victim.is_kept() && !victim.is_waited_for() {
                     ledger.drop_code(victim, Cause::Evicted);

@@ -407,7 +407,10 @@ impl<K: Key> Core<K> {
             let mut body = Some(body);
             guarded(&mut || drop(body.take()));
         }
-        guarded(&mut || drop(ledger.take_homes()));
+        for home in ledger.take_homes() {
+            let mut home = Some(home);
+            guarded(&mut || drop(home.take()));
+        }
         guarded(&mut || drop(ledger.take_failed()));
         guarded(&mut || self.table.release_all());
     }

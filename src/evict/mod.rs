@@ -57,7 +57,7 @@ impl MethodId {
         Self(number)
     }
 
-    /// The number: for a message, or as an index if it is known to be small.
+    /// The number: for a message, or as an index if one's own are small. Those that a cache makes are not.
     pub const fn get(self) -> u64 {
         self.0
     }

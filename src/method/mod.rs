@@ -32,7 +32,9 @@ pub(crate) use resolve::ResolveContext;
 #[cfg(feature = "_checked")]
 #[allow(unused_imports, reason = "for tests that play the processor")]
 pub use resolve::{resolve, resolver};
-pub(crate) use table::{Forgotten, Table};
+#[cfg(test)]
+pub(crate) use table::id_of;
+pub(crate) use table::{Forgotten, Table, cell_of};
 pub(crate) use thrash::Thrash;
 pub(crate) use wakers::Wakers;
 

@@ -1,6 +1,9 @@
 //! One method, from the first mention of its key until nobody can mention it.
 
+use std::fmt;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -22,7 +25,7 @@ const PANICS_IN_DEBUG: &str = "a method whose key panics in Debug";
 /// A key's one live record. It lives as long as a handle, code that calls it, code of its own, a
 /// request in the queue, or a canonical address given out.
 pub(crate) struct Method<K: Key> {
-    pub(crate) key: K,
+    pub(crate) key: Contained<K>,
     /// The key's, in the table.
     pub(super) hash: u32,
     pub(crate) id: MethodId,
@@ -43,6 +46,33 @@ pub(crate) struct Method<K: Key> {
     /// method.
     body: Mutex<Option<WeakAssumption>>,
     pub(super) table: Arc<Table<K>>,
+}
+
+/// A value of the embedder's whose drop does not panic. Records go in many places, several at a time: a second panic on
+/// the way would end the process.
+pub(crate) struct Contained<T>(ManuallyDrop<T>);
+
+impl<T> Deref for Contained<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Contained<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.deref().fmt(f)
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        // SAFETY: nobody can refer to it any more, and this is done once.
+        let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
+            ManuallyDrop::drop(&mut self.0);
+        }));
+    }
 }
 
 /// What changes in a method. Its lock is taken after the ledger's, never before.
@@ -135,7 +165,7 @@ impl<K: Key> Method<K> {
     ) -> Self {
         Self {
             fallback,
-            key,
+            key: Contained(ManuallyDrop::new(key)),
             hash,
             id,
             cell,

@@ -22,6 +22,21 @@ use crate::sync::{KeyHash, Mutex, MutexGuard};
 const CHUNK: usize = if cfg!(feature = "_loom") { 16 } else { 4096 };
 const CHUNKS: usize = 1024;
 
+/// Bits of a method's number that are its cell's: a table by method can be as small as there are cells.
+const CELL_BITS: u32 = 22;
+const _: () = assert!(CHUNK * CHUNKS <= 1 << CELL_BITS);
+
+/// The number of a method that has this cell, after so many others. None has the same, before or later: there are 2^41
+/// (the last bit is for [`FULL`](super::FULL)), which at a thousand a second are seventy years.
+pub(crate) fn id_of(born: u64, cell: u32) -> MethodId {
+    MethodId::new(born << CELL_BITS | u64::from(cell))
+}
+
+/// Its cell.
+pub(crate) fn cell_of(id: MethodId) -> u32 {
+    (id.get() & ((1 << CELL_BITS) - 1)) as u32
+}
+
 /// Keys that are not in the table any more, and what they led to.
 pub(crate) type Forgotten<K> = Unlinked<K, Weak<Method<K>>>;
 
@@ -38,7 +53,8 @@ const MUCH: usize = 1024;
 pub(crate) struct Table<K: Key> {
     map: Map<K, Weak<Method<K>>>,
     owners: Box<[OnceLock<Owners<K>>]>,
-    next_id: AtomicU64,
+    /// Methods so far.
+    born: AtomicU64,
     /// Methods on probation. Counted here, as a call ends a probation without the ledger.
     pub(super) on_probation: AtomicUsize,
     given_out: Mutex<GivenOut<K>>,
@@ -81,7 +97,7 @@ impl<K: Key> Table<K> {
         Ok(Self {
             map: Map::new(),
             owners: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
-            next_id: AtomicU64::new(0),
+            born: AtomicU64::new(0),
             on_probation: AtomicUsize::new(0),
             given_out: Mutex::new(GivenOut {
                 addresses: HashMap::default(),
@@ -150,7 +166,7 @@ impl<K: Key> Table<K> {
             let set = |(entry, word)| self.fallbacks.set(cell, entry, word);
             let fallback = fallback.map(set).transpose();
             let fallback = fallback.inspect_err(|_| self.cells.give_back(cell))?;
-            let id = MethodId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
+            let id = id_of(self.born.fetch_add(1, Ordering::Relaxed), cell);
             let method = Method::new(own, hash, id, cell, fallback, self.clone());
             let method = Arc::new(method);
             let owner = Arc::as_ptr(&method).cast_mut();

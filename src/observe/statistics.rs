@@ -294,7 +294,7 @@ impl Statistics {
         let beside = bookkeeping + spare_contexts + ledger.recipe_bytes + sources;
         let counters = &ledger.counters;
         self.policy = ledger.policy_name().to_owned();
-        self.methods_resident = ledger.resident().len() as u64;
+        self.methods_resident = ledger.residents() as u64;
         self.methods_on_probation = core.table.on_probation() as u64;
         self.generations_open = ledger.open_generations();
         self.generations_sealed = ledger.generations.len() as u64 - self.generations_open;

@@ -170,7 +170,7 @@ impl<K: Key> Ledger<K> {
     /// are many of them nothing is, and to wait for all of it at once takes a fraction of the time.
     fn look_ahead(&self, assumption: &Inner, than: u64) {
         let look = |dependent: &Dependent| {
-            let home = self.homes.get(&dependent.method);
+            let home = self.homes.get(dependent.method);
             let bonds = self.bonds.methods.get(&dependent.method);
             let cell = home.map_or(0, |home| home.look());
             cell ^ bonds.map_or(0, |bonds| bonds[dependent.bond].place)
@@ -204,7 +204,7 @@ impl<K: Key> Ledger<K> {
                 break;
             };
             let before = self.bonds.alive();
-            let method = self.homes[&id].method.clone();
+            let method = self.homes[id].method.clone();
             // A policy may panic, after all else is done.
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 self.drop_code(&method, Cause::Assumption)

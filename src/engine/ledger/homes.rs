@@ -98,7 +98,7 @@ pub(crate) struct Move<K: Key> {
 impl<K: Key> Ledger<K> {
     /// The method, if it has code.
     pub(super) fn method(&self, id: MethodId) -> Option<Arc<Method<K>>> {
-        self.homes.get(&id).map(|home| home.method.clone())
+        self.homes.get(id).map(|home| home.method.clone())
     }
 
     /// The method of this number, if it has code.
@@ -108,22 +108,27 @@ impl<K: Key> Ledger<K> {
 
     /// The IR that is kept of a method with code.
     pub(crate) fn source_of(&self, method: &Method<K>) -> Option<Source<K>> {
-        self.homes.get(&method.id)?.source.clone()
+        self.homes.get(method.id)?.source.clone()
     }
 
     /// Methods with code.
-    pub(crate) fn resident(&self) -> impl ExactSizeIterator<Item = &Arc<Method<K>>> {
-        self.homes.values().map(|home| &home.method)
+    pub(crate) fn resident(&self) -> impl Iterator<Item = &Arc<Method<K>>> {
+        self.homes.iter().map(|(_, home)| &home.method)
+    }
+
+    /// How many these are.
+    pub(crate) fn residents(&self) -> usize {
+        self.homes.len()
     }
 
     /// Forgets all, for the end of the cache.
-    pub(crate) fn take_homes(&mut self) -> impl Sized + use<K> {
-        std::mem::take(&mut self.homes)
+    pub(crate) fn take_homes(&mut self) -> impl Iterator<Item = impl Sized + use<K>> + use<K> {
+        std::mem::take(&mut self.homes).into_values()
     }
 
     /// A method has code in a generation now.
     pub(super) fn move_in(&mut self, method: &Method<K>, resident: &Resident) {
-        let home = &self.homes[&method.id];
+        let home = &self.homes[method.id];
         let (bytes, fixed) = (home.cost.bytes, home.fixed_bytes());
         let info = self.generations.get_mut(&resident.generation);
         let info = info.expect("code is in a generation");
@@ -201,7 +206,7 @@ impl<K: Key> Ledger<K> {
                 let new = *resident;
                 method.moved(before, entry, !new.probation);
                 drop(state);
-                let mut home = self.homes.remove(&method.id).expect("it has code");
+                let mut home = self.homes.remove(method.id).expect("it has code");
                 self.move_out(&method, &home, &old);
                 self.recipe_bytes -= home.recipe_bytes();
                 home.recipe = Some(recipe);

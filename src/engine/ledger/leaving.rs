@@ -89,7 +89,7 @@ impl<K: Key> Ledger<K> {
             let Some(resident) = self.resident_at(member.id, member.entry) else {
                 continue;
             };
-            let method = self.homes[&member.id].method.clone();
+            let method = self.homes[member.id].method.clone();
             if cold_go && resident.is_listed() {
                 // A policy may panic here, which must not cost the body: its code is live.
                 let gone = catch_unwind(AssertUnwindSafe(|| {
@@ -107,7 +107,7 @@ impl<K: Key> Ledger<K> {
             }
             let kept = usize::from(method.is_kept());
             members[kept].push(Leaver {
-                recipe: self.homes[&member.id].recipe.clone(),
+                recipe: self.homes[member.id].recipe.clone(),
                 entry: member.entry,
                 method,
             });

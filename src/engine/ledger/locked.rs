@@ -32,6 +32,14 @@ impl<K: Key> Default for Gone<K> {
     }
 }
 
+/// Each by itself: a panic of one is not about what the ledger was locked for, and a second one on the way would end the
+/// process.
+fn drop_each<T>(all: Vec<T>) {
+    for one in all {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
+    }
+}
+
 /// The ledger, locked. What it lets go of meanwhile is dropped when it is unlocked.
 pub(crate) struct Locked<'c, K: Key>(Option<MutexGuard<'c, Ledger<K>>>);
 
@@ -67,7 +75,8 @@ impl<K: Key> Drop for Locked<'_, K> {
             // it happened.
             let _ = catch_unwind(AssertUnwindSafe(|| assumption.invalidate()));
         }
-        // A panic of theirs is not about what the ledger was locked for.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
+        drop_each(gone.methods);
+        drop_each(gone.errors);
+        drop_each(gone.sources);
     }
 }

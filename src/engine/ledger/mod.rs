@@ -4,6 +4,7 @@
 //! evicted), never by a call of resident code.
 
 mod bonds;
+mod by_method;
 mod failed;
 mod generations;
 mod homes;
@@ -31,6 +32,7 @@ use crate::sync::QuickHash;
 use crate::sync::fault::kept;
 
 pub(crate) use self::bonds::Bonds;
+use self::by_method::ByMethod;
 use self::failed::Failed;
 use self::generations::Info;
 pub(crate) use self::generations::{Charge, Corpse, Slack};
@@ -141,7 +143,7 @@ pub(crate) struct Ledger<K: Key> {
     pub(crate) counters: Counters,
     pub(crate) generations: ByNumber<u64, Info<K>>,
     /// Methods with code. Keeps them alive.
-    homes: ByNumber<MethodId, Home<K>>,
+    homes: ByMethod<Home<K>>,
     policy: Box<dyn Policy>,
     space: Arc<CodeSpace>,
     /// Unlinked, oldest first; those that were called meanwhile are linked again. What loses its code,
@@ -200,7 +202,7 @@ impl<K: Key> Ledger<K> {
             space,
             probation: BTreeMap::new(),
             doomed: Vec::new(),
-            homes: ByNumber::default(),
+            homes: ByMethod::default(),
             bonds,
             victims: choice.victims,
             work: choice.work,
@@ -233,7 +235,7 @@ impl<K: Key> Ledger<K> {
     /// The policy, with no candidates. The cache has none from now on: it is a forked child's.
     pub(crate) fn give_policy_up(&mut self) -> Box<dyn Policy> {
         let mut policy = std::mem::replace(&mut self.policy, Box::new(Lru::new()));
-        self.homes.keys().for_each(|id| policy.remove(*id));
+        self.homes.iter().for_each(|(id, _)| policy.remove(id));
         policy
     }
 
@@ -425,7 +427,7 @@ impl<K: Key> Ledger<K> {
         if resident.is_listed() {
             self.probation.remove(&resident.place);
         }
-        let mut home = self.homes.remove(&method.id).expect("it has code");
+        let mut home = self.homes.remove(method.id).expect("it has code");
         self.move_out(method, &home, resident);
         self.bonds.unbind(method.id);
         self.recipe_bytes -= home.recipe_bytes();
@@ -465,7 +467,7 @@ impl<K: Key> Ledger<K> {
         if let Some(generation) = generation {
             self.uncount_kept(generation);
             self.settle(generation);
-            self.policy.insert(method.id, self.homes[&method.id].cost);
+            self.policy.insert(method.id, self.homes[method.id].cost);
         }
     }
 

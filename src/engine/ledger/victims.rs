@@ -102,7 +102,7 @@ impl<K: Key> Ledger<K> {
 
     /// How a method has this very code, if it has.
     pub(super) fn resident_at(&self, id: MethodId, entry: usize) -> Option<Resident> {
-        let resident = self.homes.get(&id)?.method.lock().resident;
+        let resident = self.homes.get(id)?.method.lock().resident;
         resident.filter(|r| r.entry == entry)
     }
 
@@ -124,7 +124,7 @@ impl<K: Key> Ledger<K> {
         if relinked {
             self.unlist(method.id, &listed);
             self.counters.relinks += 1;
-            self.policy.insert(method.id, self.homes[&method.id].cost);
+            self.policy.insert(method.id, self.homes[method.id].cost);
             self.policy.hit(method.id);
         }
         false
@@ -133,7 +133,7 @@ impl<K: Key> Ledger<K> {
     /// Takes a method off the list of those on probation, as it was on it.
     pub(super) fn unlist(&mut self, id: MethodId, listed: &Resident) {
         self.probation.remove(&listed.place);
-        let bytes = self.homes[&id].cost.bytes;
+        let bytes = self.homes[id].cost.bytes;
         if let Some(info) = self.generations.get_mut(&listed.generation) {
             info.cold -= 1;
             info.cold_bytes -= bytes;
@@ -182,7 +182,7 @@ impl<K: Key> Ledger<K> {
             let generation = resident.generation;
             drop(state);
             self.probation.insert(place, method.id);
-            let bytes = self.homes[&method.id].cost.bytes;
+            let bytes = self.homes[method.id].cost.bytes;
             let info = self.generations.get_mut(&generation);
             let info = info.expect("code is in a generation");
             info.cold += 1;
@@ -193,7 +193,7 @@ impl<K: Key> Ledger<K> {
     /// Links everything on probation again.
     pub(crate) fn end_probation(&mut self) {
         for id in self.probation.values() {
-            if let Some(Home { method, .. }) = self.homes.get(id)
+            if let Some(Home { method, .. }) = self.homes.get(*id)
                 && let Some(resident) = &mut method.lock().resident
                 && resident.probation
             {

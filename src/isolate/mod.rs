@@ -15,7 +15,7 @@
 //! The helper dies (LLVM aborts, runs out of memory or of stack; somebody kills it), takes too long, or says
 //! nonsense: it is killed and waited for, and the batch fails as one whose guilty method nobody
 //! knows. The engine then tries its halves, down to the guilty one, in a fresh helper after each failure.
-//! A lone method is blamed for the death of a helper only if that had compiled nothing before.
+//! A lone method is blamed for the deaths of two helpers, the second of which had compiled nothing before.
 //!
 //! # How a helper ends
 //!

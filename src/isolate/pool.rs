@@ -68,10 +68,11 @@ impl Pool {
     /// [`Error::Isolated`], both without a name. [`Error::NoHelper`] and [`Error::ShuttingDown`] have
     /// nothing to do with this module.
     pub(crate) fn compile(&self, job: &Job<'_>, bitcode: &[u8], part: Part) -> Result<Made, Error> {
+        // A method alone is tried twice: the first helper may have had something left behind by others, or been killed
+        // from outside, and that just before it was given its first job.
         let mut fresh = false;
         loop {
             let mut process = self.take(fresh)?;
-            let was_fresh = process.jobs == 0;
             let failure = match process.compile(&self.isolation, job, bitcode, part) {
                 Ok(made) => {
                     self.give_back(process);
@@ -100,7 +101,7 @@ impl Pool {
                 failure,
                 HelperFailure::Died { .. } | HelperFailure::OutOfMemory { .. }
             );
-            if part != Part::Alone || !by_what_it_did || was_fresh {
+            if part != Part::Alone || !by_what_it_did || fresh {
                 return Err(Error::Isolated {
                     method: String::new(),
                     failure,

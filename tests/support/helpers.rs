@@ -33,13 +33,6 @@ pub fn helpers_of(name: &str) -> Vec<i32> {
     found
 }
 
-/// Whether a process has ended, with all its threads and what these had open: its command line is gone a little
-/// earlier, and its first thread too.
-pub fn has_ended(pid: i32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count());
-    threads <= 1 && parent_and_state(pid).is_none_or(|(_, state)| state == 'Z')
-}
-
 fn parent_and_state(pid: i32) -> Option<(u32, char)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = status.rsplit_once(") ")?;

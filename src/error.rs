@@ -239,7 +239,7 @@ pub enum MapStep {
     Backing,
     /// Mapping slots of a region.
     Map,
-    /// Getting pages for code, and a writable view of them.
+    /// Writing code, and getting pages for it.
     Write,
     /// Unmapping a region.
     Unmap,
@@ -253,7 +253,7 @@ impl std::fmt::Display for MapStep {
             MapStep::Reserve => "reserving address space",
             MapStep::Backing => "creating a memory file",
             MapStep::Map => "mapping code memory",
-            MapStep::Write => "getting pages for code",
+            MapStep::Write => "writing code",
             MapStep::Unmap => "unmapping code memory",
             MapStep::Thread => "starting a thread",
         })

@@ -2,13 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Advice, MmapMut, MmapOptions};
-
-use crate::code::{PAGE, page_up, unmap};
 use crate::error::{Error, MapStep};
 
 /// A sparse memfd as long as the reservation: a byte's offset in the file is its distance from
@@ -17,7 +14,7 @@ use crate::error::{Error, MapStep};
 /// Its pages are shared with forked children. After a fork the parent starts a fresh one, and
 /// never punches pages out of the old.
 pub(super) struct Backing {
-    /// For filling, and for punching holes.
+    /// For writing, and for punching holes.
     file: File,
     /// The same file, opened read-only: executable views are mapped through this one, and the
     /// kernel will not let `mprotect` make them writable.
@@ -65,23 +62,20 @@ impl Backing {
         })
     }
 
-    /// Gives the pages of `offset..offset + len` memory now: running out of it later, at the
-    /// first write through a mapping, would be a SIGBUS and not an error.
-    pub(super) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let start = offset / PAGE * PAGE;
-        let end = page_up(offset + len);
-        loop {
-            // SAFETY: a system call on a descriptor that we own; it changes file pages only.
-            let done = unsafe {
-                libc::fallocate(self.file.as_raw_fd(), 0, start as i64, (end - start) as i64)
-            };
-            let error = io::Error::last_os_error();
-            if done == 0 {
-                return Ok(());
-            } else if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+    /// Writes bytes, by a call of the system and not through a mapping: nobody ever has one that is writable, and
+    /// want of memory is an error, where a mapping would have a SIGBUS.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut limit = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: `limit` is written by the call.
+        unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+        if limit.rlim_cur < offset + bytes.len() as u64 {
+            // To write beyond it is a signal that ends the process.
+            return Err(io::Error::from_raw_os_error(libc::EFBIG));
         }
+        self.file.write_all_at(bytes, offset)
     }
 
     /// Counts pages that stay until the file goes.
@@ -105,27 +99,6 @@ impl Backing {
         } else {
             Err(io::Error::last_os_error())
         }
-    }
-
-    /// A writable view of the pages that contain `offset..offset + len`.
-    pub(super) fn writable(&self, offset: u64, len: u64) -> io::Result<View> {
-        let start = offset / PAGE * PAGE;
-        // SAFETY: the file is a memfd of this process alone and never truncated, and the bytes that callers write are
-        // not yet published to any thread (`CodeSpace::write`).
-        let map = unsafe {
-            MmapOptions::new()
-                .offset(start)
-                .len((page_up(offset + len) - start) as usize)
-                .map_mut(&self.file)?
-        };
-        let view = View {
-            map: ManuallyDrop::new(map),
-            skip: (offset - start) as usize,
-            len: len as usize,
-        };
-        // A child has no use for a writable view of its parent's code.
-        view.map.advise(Advice::DontFork)?;
-        Ok(view)
     }
 
     /// Maps `len` bytes of the file at `address`, readable and, for code, executable.
@@ -156,27 +129,5 @@ impl Backing {
         } else {
             Ok(())
         }
-    }
-}
-
-/// Pages through which code is written, until this is dropped.
-pub(super) struct View {
-    /// Which would stay mapped if the system refused to unmap it.
-    map: ManuallyDrop<MmapMut>,
-    skip: usize,
-    len: usize,
-}
-
-impl View {
-    /// The bytes that were asked for.
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
-        &mut self.map[self.skip..][..self.len]
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        // SAFETY: mapped when this was made, and lent only for as long as this is; it is not dropped besides.
-        unsafe { unmap::unmap(self.map.as_ptr() as usize, self.map.len()) };
     }
 }

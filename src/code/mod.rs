@@ -13,7 +13,7 @@
 //!
 //! Thunks, callbacks, text, constants and unwind tables are pages of a memfd, mapped through a descriptor
 //! that was reopened read-only: the kernel refuses to make these mappings writable, for ever.
-//! They are filled through a second, writable mapping that lives only while a batch is linked.
+//! They are filled by `pwrite`, through another descriptor: nothing ever maps them to be written.
 //! Cells and data are private anonymous memory, so that a forked child has its own.
 //!
 //! What is free is `PROT_NONE`, never a hole: no other `mmap` of the process can take it.

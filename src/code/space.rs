@@ -354,21 +354,15 @@ impl CodeSpace {
         run.backing.as_ref().is_some_and(|backing| !same(backing))
     }
 
-    /// Hands `fill` a writable view of `len` bytes at `offset` of the run. The view is gone when
-    /// this returns. The pages are given memory first, so that filling them cannot fault.
-    pub(crate) fn write<R>(
-        &self,
-        run: &mut Run,
-        offset: u64,
-        len: u64,
-        fill: impl FnOnce(&mut [u8]) -> R,
-    ) -> Result<R, Error> {
+    /// Writes bytes at `offset` of the run, which nobody reads there yet.
+    pub(crate) fn write(&self, run: &mut Run, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let len = bytes.len() as u64;
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= run.len),
             "outside the run"
         );
         if len == 0 {
-            return Ok(fill(&mut []));
+            return Ok(());
         }
         let end = page_up(offset + len).max(run.touched);
         self.stripe(run.kind)
@@ -376,19 +370,15 @@ impl CodeSpace {
             .fetch_add(end - run.touched, Ordering::Relaxed);
         run.touched = end;
         let Some(backing) = &run.backing else {
-            // SAFETY: private memory of this run, mapped readable and writable; the caller owns
+            let at = (run.address + offset) as *mut u8;
+            // SAFETY: private memory of this run, mapped readable and writable, and as long as was looked at; the caller owns
             // the run, and nothing was published yet from this part of it.
-            let bytes = unsafe {
-                std::slice::from_raw_parts_mut((run.address + offset) as *mut u8, len as usize)
-            };
-            return Ok(fill(bytes));
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
+            return Ok(());
         };
         let file_offset = run.address - self.reservation.base() + offset;
-        let view = backing
-            .populate(file_offset, len)
-            .and_then(|()| backing.writable(file_offset, len));
-        let mut view = view.map_err(|e| Error::map(MapStep::Write, len, e))?;
-        Ok(fill(view.bytes()))
+        let written = backing.write(file_offset, bytes);
+        written.map_err(|e| Error::map(MapStep::Write, len, e))
     }
 
     /// Unmaps a run and gives its memory back. On failure (the kernel may lack memory for the

@@ -11,11 +11,12 @@
 //! its text is unmapped. When the generation is sealed the tables of all batches in a run of text
 //! are registered as one, and then the parts are taken out (see [`crate::link::unwind`]).
 
+use std::cell::RefCell;
 use std::mem;
 use std::ops::Range;
 
 use crate::code::{CodeSpace, Kind, PAGE, Run};
-use crate::error::{Error, LinkError};
+use crate::error::{Error, LinkError, MapStep};
 use crate::link::unwind::{self, Registered};
 use crate::link::{self, LinkedFunction, Needs, Object, Place, Recipe, Span, Used};
 use crate::reclaim::{Holds, Owner};
@@ -117,6 +118,43 @@ pub(crate) enum Failure {
     Memory(Error),
 }
 
+/// Memory to link in, until it is dropped: mostly what the last batch of this thread was linked in.
+struct Room(Vec<u8>);
+
+impl Room {
+    /// As much as this is kept for the next batch.
+    const KEPT: usize = 128 << 10;
+
+    /// Room for a batch at least, which holds anything.
+    fn take(needs: &Needs) -> Result<Self, Failure> {
+        let all = [&needs.text, &needs.constants, &needs.data, &needs.unwind];
+        let size: u64 = all.iter().map(|need| need.size).sum();
+        let mut bytes = ROOM.try_with(RefCell::take).unwrap_or_default();
+        let more = (size as usize).saturating_sub(bytes.len());
+        let refused = |error: std::collections::TryReserveError| {
+            let error = std::io::Error::other(error);
+            Failure::Memory(Error::map(MapStep::Write, size, error))
+        };
+        bytes.try_reserve_exact(more).map_err(refused)?;
+        bytes.resize(bytes.len() + more, 0);
+        Ok(Self(bytes))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let bytes = mem::take(&mut self.0);
+        if bytes.capacity() <= Self::KEPT {
+            // Not where the thread is ending.
+            let _ = ROOM.try_with(|room| room.replace(bytes));
+        }
+    }
+}
+
+thread_local! {
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The first offset in a run from `used` on whose address is a multiple of `align`.
 fn aligned(run: &Run, used: u64, align: u64) -> u64 {
     (run.address + used).next_multiple_of(align) - run.address
@@ -164,26 +202,18 @@ impl Area {
         }
     }
 
-    /// Calls `fill` with a writable view of `size` reserved bytes and the address where they
-    /// will be used.
-    fn write<R>(
-        &mut self,
-        space: &CodeSpace,
-        offset: u64,
-        size: u64,
-        fill: impl FnOnce(Span<'_>) -> R,
-    ) -> Result<R, Failure> {
+    /// The address of an offset in the last run.
+    fn address(&self, offset: u64) -> u64 {
+        self.runs.last().map_or(0, |run| run.address + offset)
+    }
+
+    /// Writes what was reserved.
+    fn write(&mut self, space: &CodeSpace, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         match self.runs.last_mut() {
-            Some(run) => {
-                let address = run.address + offset;
-                space
-                    .write(run, offset, size, |bytes| fill(Span { address, bytes }))
-                    .map_err(Failure::Memory)
+            Some(run) if !bytes.is_empty() => {
+                space.write(run, offset, bytes).map_err(Failure::Memory)
             }
-            None => Ok(fill(Span {
-                address: 0,
-                bytes: &mut [],
-            })),
+            _ => Ok(()),
         }
     }
 
@@ -309,29 +339,33 @@ impl Region {
                 holds.own(&mut self.owner, run.kind, run.address, run.len);
             }
         }
-        let Self {
-            text,
-            constants,
-            data,
-            unwind: frames,
-            ..
-        } = self;
-        let linked = text
-            .write(space, at.text, needs.text.size, |text| {
-                constants.write(space, at.constants, needs.constants.size, |constants| {
-                    data.write(space, at.data, needs.data.size, |data| {
-                        frames.write(space, at.unwind, needs.unwind.size, |unwind| {
-                            link(Place {
-                                text,
-                                constants,
-                                data,
-                                unwind,
-                            })
-                        })
-                    })
-                })
-            })????
-            .map_err(Failure::Link)?;
+        // Linked in memory of the worker's own, and written from there.
+        let mut room = Room::take(needs)?;
+        let mut rest = &mut room.0[..];
+        let mut span = |area: &Area, at: u64, need: &link::Area| {
+            let (bytes, after) = mem::take(&mut rest).split_at_mut(need.size as usize);
+            rest = after;
+            let address = area.address(at);
+            Span { address, bytes }
+        };
+        let linked = link(Place {
+            text: span(&self.text, at.text, &needs.text),
+            constants: span(&self.constants, at.constants, &needs.constants),
+            data: span(&self.data, at.data, &needs.data),
+            unwind: span(&self.unwind, at.unwind, &needs.unwind),
+        });
+        let linked = linked.map_err(Failure::Link)?;
+        let mut rest = &room.0[..];
+        for (area, at, need) in [
+            (&mut self.text, at.text, &needs.text),
+            (&mut self.constants, at.constants, &needs.constants),
+            (&mut self.data, at.data, &needs.data),
+            (&mut self.unwind, at.unwind, &needs.unwind),
+        ] {
+            let (bytes, after) = rest.split_at(need.size as usize);
+            rest = after;
+            area.write(space, at, bytes)?;
+        }
         Ok((at, linked))
     }
 

@@ -1,9 +1,9 @@
 //! From object bytes to linked code.
 //!
 //! LLVM emits each batch as an ELF object in memory. Neither module nor context
-//! is needed any more then: the object is placed and linked here, straight into
-//! the code region of its generation, through an alias that is writable while
-//! the region itself is only ever executable.
+//! is needed any more then: the object is placed and linked here, for its place in the
+//! code region of its generation. The bytes are in memory of the worker's own meanwhile:
+//! the region is only ever executable.
 //!
 //! ```text
 //! Object::parse(bytes)      checked, laid out: how much of each area it needs

@@ -155,8 +155,9 @@ impl Callbacks {
             self.address(first) as u64,
             "chunks are taken in order"
         );
-        self.space
-            .write(run, 0, CHUNK * STUB, |bytes| self.fill(first, bytes))?;
+        let mut bytes = vec![0; (CHUNK * STUB) as usize];
+        self.fill(first, &mut bytes);
+        self.space.write(run, 0, &bytes)?;
         free.chunks.extend(free.half_made.take());
         free.next = free.next.max(FIRST);
         free.end += CHUNK as u32;

@@ -398,20 +398,19 @@ impl Cells {
             self.canonical(first) as u64,
             "chunks are taken in order"
         );
-        self.space
-            .write(thunks, 0, CHUNK * self.shape.thunk, |bytes| {
-                self.fill_thunks(first, bytes, context);
-            })?;
-        self.space.write(cells, 0, CHUNK * CELL, |bytes| {
-            for (i, cell) in bytes.chunks_exact_mut(CELL as usize).enumerate() {
-                let number = first + i as u32;
-                if number < FIRST {
-                    continue; // the flag
-                }
-                let entry = self.resolve_entry(number);
-                cell[..8].copy_from_slice(&entry.to_ne_bytes());
+        let mut bytes = vec![0; (CHUNK * self.shape.thunk) as usize];
+        self.fill_thunks(first, &mut bytes, context);
+        self.space.write(thunks, 0, &bytes)?;
+        let mut bytes = vec![0; (CHUNK * CELL) as usize];
+        for (i, cell) in bytes.chunks_exact_mut(CELL as usize).enumerate() {
+            let number = first + i as u32;
+            if number < FIRST {
+                continue; // the flag
             }
-        })?;
+            let entry = self.resolve_entry(number);
+            cell[..8].copy_from_slice(&entry.to_ne_bytes());
+        }
+        self.space.write(cells, 0, &bytes)?;
         free.end += CHUNK as u32;
         free.chunks.push(std::mem::take(&mut free.half_made));
         Ok(())

@@ -208,9 +208,9 @@ impl Fallbacks {
             (self.thunk(first), self.pair_address(first)),
             "chunks are taken in order"
         );
-        self.space.write(thunks, 0, CHUNK * self.len(), |bytes| {
-            self.fill(first, bytes);
-        })?;
+        let mut bytes = vec![0; (CHUNK * self.len()) as usize];
+        self.fill(first, &mut bytes);
+        self.space.write(thunks, 0, &bytes)?;
         self.end.store(end + CHUNK, Ordering::Release);
         if let (Some(thunks), Some(pairs)) = std::mem::take(&mut made.half_made) {
             made.chunks.push((thunks, pairs));

@@ -73,7 +73,7 @@ fn guards_stand_between_the_stripes() {
     }
 }
 
-/// While nothing is linked nobody has a writable view of code; and descriptors do not get to other programs.
+/// Nobody has a writable view of code; and descriptors do not get to other programs.
 #[test]
 fn no_way_to_write_code_is_left() {
     let cache = Cache::builder(Calculator).build().expect("a cache");

@@ -103,7 +103,7 @@ counted! {
     memfd_create(name: *const c_char, flags: c_uint) -> c_int, libc::EMFILE, -1;
     ftruncate64(file: c_int, len: i64) -> c_int, libc::EFBIG, -1;
     fallocate(file: c_int, mode: c_int, offset: i64, len: i64) -> c_int, libc::ENOSPC, -1;
-    madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int, libc::EAGAIN, -1;
+    pwrite64(file: c_int, bytes: *const c_void, len: usize, offset: i64) -> isize, libc::ENOSPC, -1;
     open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int, libc::ENFILE, -1;
     pthread_getattr_np(thread: libc::pthread_t, attributes: *mut c_void) -> c_int, libc::ENOMEM, libc::ENOMEM;
     pthread_create(thread: *mut c_void, attributes: *const c_void, start: *mut c_void, with: *mut c_void) -> c_int,
@@ -124,8 +124,6 @@ fn kind(len: usize, protection: c_int, flags: c_int) -> Option<&'static str> {
         (len > 64 << 10).then_some("an alternate stack")
     } else if has(libc::MAP_FIXED) {
         Some("slots")
-    } else if has(libc::MAP_SHARED) {
-        Some("a view to write through")
     } else if protection == libc::PROT_NONE {
         Some("a reservation")
     } else {

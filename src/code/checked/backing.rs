@@ -12,18 +12,6 @@ pub(super) struct Backing {
     left: AtomicU64,
 }
 
-/// A view for writing.
-pub(super) struct View(*mut [u8]);
-
-impl View {
-    /// The bytes that were asked for.
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: bytes of a run of the reservation that the caller of `Backing::writable` owns, and fills now; there
-        // is one view of it.
-        unsafe { &mut *self.0 }
-    }
-}
-
 fn system() -> io::Result<()> {
     if super::refuses() {
         return Err(io::Error::from_raw_os_error(libc::ENOMEM));
@@ -40,8 +28,12 @@ impl Backing {
         })
     }
 
-    pub(super) fn populate(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        system()
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        system()?;
+        let at = self.base.load(Ordering::Relaxed) + offset;
+        // SAFETY: bytes of a run of the reservation that the caller owns, and fills now, so that nobody reads them.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
+        Ok(())
     }
 
     pub(super) fn leave(&self, bytes: u64) {
@@ -54,13 +46,6 @@ impl Backing {
 
     pub(super) fn punch(&self, _offset: u64, _len: u64) -> io::Result<()> {
         system()
-    }
-
-    pub(super) fn writable(&self, offset: u64, len: u64) -> io::Result<View> {
-        system()?;
-        let at = self.base.load(Ordering::Relaxed) + offset;
-        let bytes = std::ptr::slice_from_raw_parts_mut(at as *mut u8, len as usize);
-        Ok(View(bytes))
     }
 
     /// # Safety

@@ -17,4 +17,4 @@ pub use llvm::{DebugInfo, Emitter, Frontend, OptLevel, Refused, Unit};
 pub(crate) use queue::{Class, Pushed, Queue, Work, on_a_worker, set_on_a_worker};
 pub(crate) use source::Source;
 pub(crate) use supplies::{How, Library, Supplies};
-pub(crate) use symbols::{OwnSymbol, parse_symbol, symbol_of};
+pub(crate) use symbols::{OwnSymbol, method_of, parse_symbol, symbol_of};

@@ -13,6 +13,14 @@ pub(crate) fn symbol_of<K: Key>(method: &Method<K>) -> String {
     format!("inkpot.method.{}", method.cell)
 }
 
+/// The number of the cell of the method that a symbol is of: of what [`symbol_of`] makes, and of nothing else.
+pub(crate) fn method_of(symbol: &str) -> Option<u32> {
+    let digits = symbol.strip_prefix("inkpot.method.")?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let shortest = digits == "0" || !digits.starts_with('0');
+    digits.parse().ok().filter(|_| plain && shortest)
+}
+
 pub(super) fn cell_symbol<K: Key>(method: &Method<K>) -> String {
     format!("inkpot.cell.{}", method.cell)
 }
@@ -58,5 +66,25 @@ pub(crate) fn parse_symbol(symbol: &str) -> Option<OwnSymbol<'_>> {
         "address" => Some(OwnSymbol::Address(number)),
         "import" => suffix.map(OwnSymbol::Import),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::method_of;
+
+    #[test]
+    fn only_the_symbol_of_a_method_is_one() {
+        for (symbol, number) in [("0", 0), ("7", 7), ("4294967295", u32::MAX)] {
+            assert_eq!(method_of(&format!("inkpot.method.{symbol}")), Some(number));
+        }
+        for other in ["", "00", "07", "+7", "-7", " 7", "7.0", "7x", "4294967296"] {
+            assert_eq!(
+                method_of(&format!("inkpot.method.{other}")),
+                None,
+                "{other}"
+            );
+        }
+        assert_eq!(method_of("inkpot.cell.7"), None);
     }
 }

@@ -21,6 +21,7 @@ use super::ask::Asker;
 use super::core::{Core, lock};
 use super::fork;
 use super::ledger::{Leaver, Leaving, Mark, Move};
+use crate::code::Named;
 use crate::error::Error;
 use crate::generation::{Failure, Open, Sizes};
 use crate::link::Recipe;
@@ -218,7 +219,14 @@ impl<K: Key> Core<K> {
         self.take_along(open, leaving, &recipes);
         open.methods += some.len();
         let functions = names.iter().zip(&taken.functions);
-        let named = functions.filter_map(|(name, f)| Some((name.clone(), f.as_ref()?)));
+        let named = functions.filter_map(|(name, f)| {
+            let function = f.as_ref()?;
+            Some(Named {
+                address: function.address,
+                size: function.size,
+                name,
+            })
+        });
         self.name(open.id, &taken.data, named);
         let mut moves = Vec::with_capacity(some.len());
         let mut failed = Vec::new();

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use super::core::Core;
 use crate::code::{Found, Kind, Named};
-use crate::link::LinkedFunction;
 use crate::method::Key;
 use crate::observe::Symbol;
 
@@ -15,24 +14,17 @@ impl<K: Key> Core<K> {
         &self,
         generation: u64,
         data: &[Range<u64>],
-        methods: impl Iterator<Item = (String, &'m LinkedFunction)>,
+        methods: impl Iterator<Item = Named<'m>>,
     ) {
-        let mut all: Vec<(u64, u64, String)> = methods
-            .map(|(name, function)| (function.address, function.size, name))
-            .collect();
-        all.sort_unstable_by_key(|(address, ..)| *address);
-        let Some((.., first)) = all.first() else {
+        let mut all: Vec<Named<'_>> = methods.collect();
+        all.sort_unstable_by_key(|named| named.address);
+        let Some(Named { name: first, .. }) = all.first() else {
             return;
         };
         let whose = match all.len() - 1 {
-            0 => first.clone(),
+            0 => (*first).to_owned(),
             others => format!("{first} and {others} compiled with it"),
         };
-        let functions = all.iter().map(|(address, size, name)| Named {
-            address: *address,
-            size: *size,
-            name,
-        });
         let rest = data
             .iter()
             .filter(|span| !span.is_empty())
@@ -41,7 +33,9 @@ impl<K: Key> Core<K> {
                 size: span.end - span.start,
                 name: &whose,
             });
-        self.space.symbols().add(generation, functions.chain(rest));
+        self.space
+            .symbols()
+            .add(generation, all.into_iter().chain(rest));
     }
 
     /// What is compiled at an address.

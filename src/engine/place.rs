@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::fork;
-use super::ledger::Published;
+use super::ledger::{Outcome, Published};
 use super::work::{Begun, rename};
-use crate::compile::{Batch, OwnSymbol, Source, parse_symbol, sort, symbol_of};
+use crate::code::Named;
+use crate::compile::{Batch, OwnSymbol, Source, method_of, parse_symbol, sort, symbol_of};
 use crate::error::Error;
 use crate::generation::{Added, Failure, Open, Sizes};
 use crate::invalidate::{self, settle};
-use crate::link::{self, Object};
-use crate::method::Key;
+use crate::link::{self, LinkedFunction, Object};
+use crate::method::{Key, Method};
 use crate::observe::CompileTime;
 use crate::sync::fault::kept;
 use crate::sync::time::Instant;
@@ -84,11 +85,12 @@ impl<K: Key> Core<K> {
             overhead: started.elapsed().saturating_sub(in_llvm),
         });
         let promotable = batch.is_promotable();
+        let mut by_method = added.map(ByMethod::new);
         let outcomes: Vec<_> = begun
             .iter()
             .enumerate()
             .map(|(i, b)| {
-                let mut result = self.result(b, failed[i].take(), added.as_ref(), took);
+                let mut result = self.result(b, failed[i].take(), by_method.as_mut(), took);
                 if let Ok(published) = &mut result {
                     published.times = times.clone();
                     published.together = begun.len();
@@ -102,13 +104,8 @@ impl<K: Key> Core<K> {
                 outcome
             })
             .collect();
-        if let Some(added) = &added {
-            let linked = outcomes.iter().filter_map(|outcome| {
-                let entry = outcome.result.as_ref().ok()?.entry as u64;
-                let function = added.functions.iter().find(|f| f.address == entry)?;
-                Some((outcome.method.short_name(), function))
-            });
-            self.name(open.id, &added.data, linked);
+        if let Some(by_method) = &by_method {
+            self.name_published(open.id, &outcomes, by_method);
         }
         // Before any of the code can run, which may store them wherever it likes.
         if outcomes.iter().any(|o| o.result.is_ok()) {
@@ -136,45 +133,60 @@ impl<K: Key> Core<K> {
         &self,
         begun: &Begun<K>,
         failed: Option<Error>,
-        added: Option<&Added>,
+        added: Option<&mut ByMethod>,
         compile_time: Duration,
     ) -> Result<Published<K>, Error> {
         if let Some(error) = failed {
             return Err(error);
         }
-        let symbol = symbol_of(&begun.method);
         let link_error = |source| Error::Link {
             method: begun.name(),
             source,
         };
         let missing = || {
             link_error(link::LinkError::Unresolved {
-                symbol: symbol.clone(),
+                symbol: symbol_of(&begun.method),
                 section: ".text".to_owned(),
             })
         };
         let added = added.ok_or_else(missing)?;
-        if let Some((_, source)) = added.failed.iter().find(|(name, _)| *name == symbol) {
+        if let Some(source) = added.failure(&begun.method) {
             return Err(link_error(source.clone()));
         }
-        let function = added
-            .functions
-            .iter()
-            .find(|f| f.name == symbol)
-            .ok_or_else(missing)?;
-        // Its share of the batch: constants and unwind tables go by the size of the code.
-        let text: u64 = added.functions.iter().map(|f| f.size.max(1)).sum();
-        let bytes = added.bytes * function.size.max(1) / text.max(1);
+        let (bytes, text) = (added.all.bytes, added.text);
+        let function = added.function(&begun.method).ok_or_else(missing)?;
         Ok(Published {
             entry: function.address as usize,
-            bytes,
+            // Its share of the batch: constants and unwind tables go by the size of the code.
+            bytes: bytes * function.size.max(1) / text.max(1),
             compile_time,
             stays: None,
-            recipe: function.recipe.clone(),
+            recipe: function.recipe.take(),
             times: Arc::default(),
             together: 1,
             source: None,
         })
+    }
+
+    /// Names the methods of a batch that are going to be published.
+    fn name_published(&self, generation: u64, outcomes: &[Outcome<K>], by_method: &ByMethod) {
+        let mut names = String::new();
+        let mut ends = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes.iter().filter(|outcome| outcome.result.is_ok()) {
+            outcome.method.append_short_name(&mut names);
+            ends.push((outcome, names.len()));
+        }
+        let mut begin = 0;
+        let named = ends.iter().filter_map(|&(outcome, end)| {
+            let name = &names[std::mem::replace(&mut begin, end)..end];
+            let function = by_method.find(&outcome.method)?;
+            Some(Named {
+                address: function.address,
+                size: function.size,
+                name,
+            })
+        });
+        self.name(generation, &by_method.all.data, named);
     }
 
     /// Links the object into the slot's generation.
@@ -293,5 +305,53 @@ impl<K: Key> Core<K> {
         // The front end first: its runtime may have a `memcpy` of its own.
         let known = by_backend().or_else(|| link::runtime::lookup(symbol));
         known.map(|address| address as u64)
+    }
+}
+
+/// What was linked, by the methods that it is of.
+struct ByMethod {
+    all: Added,
+    /// Numbers of cells, and where in `all` the function is; ascending.
+    functions: Vec<(u32, usize)>,
+    /// The same of those that failed.
+    failed: Vec<(u32, usize)>,
+    /// Bytes of all functions.
+    text: u64,
+}
+
+impl ByMethod {
+    fn new(all: Added) -> Self {
+        /// Of two functions of a name the first is found.
+        fn sorted<'s>(names: impl Iterator<Item = &'s str>) -> Vec<(u32, usize)> {
+            let numbered = names.enumerate();
+            let numbered = numbered.filter_map(|(at, name)| Some((method_of(name)?, at)));
+            let mut sorted: Vec<_> = numbered.collect();
+            sorted.sort_unstable();
+            sorted
+        }
+        Self {
+            functions: sorted(all.functions.iter().map(|f| &*f.name)),
+            failed: sorted(all.failed.iter().map(|(name, _)| &**name)),
+            text: all.functions.iter().map(|f| f.size.max(1)).sum(),
+            all,
+        }
+    }
+
+    fn place<K: Key>(among: &[(u32, usize)], method: &Method<K>) -> Option<usize> {
+        let first = among.partition_point(|&(number, _)| number < method.cell);
+        let &(number, at) = among.get(first)?;
+        (number == method.cell).then_some(at)
+    }
+
+    fn find<K: Key>(&self, method: &Method<K>) -> Option<&LinkedFunction> {
+        Self::place(&self.functions, method).map(|at| &self.all.functions[at])
+    }
+
+    fn function<K: Key>(&mut self, method: &Method<K>) -> Option<&mut LinkedFunction> {
+        Self::place(&self.functions, method).map(|at| &mut self.all.functions[at])
+    }
+
+    fn failure<K: Key>(&self, method: &Method<K>) -> Option<&link::LinkError> {
+        Self::place(&self.failed, method).map(|at| &self.all.failed[at].1)
     }
 }

@@ -71,17 +71,33 @@ impl<'l, 'd> Linker<'l, 'd> {
 
     /// Fills the areas: gaps in the text trap, all other gaps are zero.
     pub fn copy(&mut self) -> Result<(), LinkError> {
-        let needs = *self.object.needs();
-        prefix(&mut self.place.text, &needs.text).fill(x86_64::TRAP);
-        prefix(&mut self.place.constants, &needs.constants).fill(0);
-        prefix(&mut self.place.data, &needs.data).fill(0);
-        prefix(&mut self.place.unwind, &needs.unwind).fill(0);
-        for section in &self.object.sections {
-            if let Some(span) = span(&mut self.place, section.home)
-                && !section.bytes.is_empty()
-            {
+        let Place {
+            text,
+            constants,
+            data,
+            unwind,
+        } = &mut self.place;
+        let needs = self.object.needs();
+        for (home, span, area, gap) in [
+            (Home::Text, text, &needs.text, x86_64::TRAP),
+            (Home::Constants, constants, &needs.constants, 0),
+            (Home::Data, data, &needs.data, 0),
+            (Home::Unwind, unwind, &needs.unwind, 0),
+        ] {
+            let mut filled = 0;
+            let here = self.object.sections.iter().filter(|s| s.home == home);
+            for section in here.filter(|section| !section.bytes.is_empty()) {
                 write(span, section.offset, section.bytes)?;
+                // Written, so it is inside.
+                let begin = section.offset as usize;
+                if filled < begin {
+                    span.bytes[filled..begin].fill(gap);
+                }
+                filled = filled.max(begin + section.bytes.len());
             }
+            let area = prefix(span, area);
+            let rest = filled.min(area.len());
+            area[rest..].fill(gap);
         }
         Ok(())
     }
@@ -148,14 +164,19 @@ impl<'l, 'd> Linker<'l, 'd> {
         };
         let begin = relocation.r_offset(Le).checked_sub(patch.back.into());
         let begin = begin.ok_or(Fault::Malformed("a relocation before its section"))?;
-        let end = begin.checked_add(patch.bytes().len() as u64);
+        let end = begin.checked_add(patch.len() as u64);
         if end.is_none_or(|end| end > section.size) {
             return Err(Fault::Malformed("a relocation beyond its section"));
         }
         let span = span(&mut self.place, section.home);
         let span = span.ok_or(Fault::Malformed("a relocation of nothing"))?;
-        write(span, section.offset.saturating_add(begin), patch.bytes())
-            .map_err(|_| Fault::Malformed("a relocation outside of its area"))
+        let (at, bytes) = (section.offset.saturating_add(begin), patch.bytes());
+        // Nearly all are of four bytes: a length that is known is one store.
+        let written = match patch.len() {
+            4 => write(span, at, &bytes[..4]),
+            len => write(span, at, &bytes[..len]),
+        };
+        written.map_err(|_| Fault::Malformed("a relocation outside of its area"))
     }
 
     /// The address of a symbol.
@@ -406,6 +427,7 @@ pub(super) fn prefix<'p>(span: &'p mut Span<'_>, area: &Area) -> &'p mut [u8] {
 }
 
 /// The only place where linked bytes are written: never outside of the span.
+#[inline]
 pub(super) fn write(span: &mut Span<'_>, offset: u64, bytes: &[u8]) -> Result<(), LinkError> {
     let begin = usize::try_from(offset).ok();
     let end = begin.and_then(|begin| begin.checked_add(bytes.len()));

@@ -130,7 +130,8 @@ pub(super) struct Patch {
     /// How far before the field they begin.
     pub back: u8,
     len: u8,
-    bytes: [u8; 8],
+    /// As a number, so that they stay in a register. The first is the lowest.
+    bytes: u64,
 }
 
 impl Patch {
@@ -140,13 +141,27 @@ impl Patch {
         Self {
             back,
             len: bytes.len() as u8,
-            bytes: all,
+            bytes: u64::from_le_bytes(all),
         }
     }
 
-    /// The bytes themselves.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+    /// The field itself, of so many bytes.
+    fn field(value: u64, width: usize) -> Self {
+        Self {
+            back: 0,
+            len: width as u8,
+            bytes: value,
+        }
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// The bytes themselves, and what is of no meaning behind them.
+    pub fn bytes(&self) -> [u8; 8] {
+        self.bytes.to_le_bytes()
     }
 }
 
@@ -461,7 +476,7 @@ fn immediate(op: u8, digit: u8, modrm: u8, rex: Option<u8>, target: u64) -> Opti
 
 /// A field of 64 bits. It wraps around: addresses do, too.
 fn whole(value: i128) -> Patch {
-    Patch::new(0, &(value as u64).to_le_bytes())
+    Patch::field(value as u64, 8)
 }
 
 fn signed(value: i128, width: usize) -> Result<Patch, Fault> {
@@ -483,5 +498,5 @@ fn narrow(value: i128, low: i128, high: i128, width: usize) -> Result<Patch, Fau
     if !(low..high).contains(&value) {
         return Err(Fault::OutOfRange(value));
     }
-    Ok(Patch::new(0, &value.to_le_bytes()[..width]))
+    Ok(Patch::field(value as u64, width))
 }

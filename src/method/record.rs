@@ -204,7 +204,11 @@ impl<K: Key> Method<K> {
 
     /// Tells threads that wait of a change. (The state's wakers are told when no lock is held.)
     pub(crate) fn notify(&self) {
-        self.changed.notify_all();
+        // The system is not asked for nobody. Who waits was counted before he locked the state: either before it
+        // was changed, and is seen here, or after that, and has seen the change.
+        if self.is_waited_for() {
+            self.changed.notify_all();
+        }
     }
 
     /// Ends a request that came to nothing, if it `is_ours` still, and tells who waits; but for the wakers,
@@ -368,11 +372,18 @@ impl<K: Key> Method<K> {
 
     /// The beginning of the key as messages show it, for names that are kept.
     pub(crate) fn short_name(&self) -> String {
+        let mut name = String::new();
+        self.append_short_name(&mut name);
+        name
+    }
+
+    /// Appends that.
+    pub(crate) fn append_short_name(&self, to: &mut String) {
         /// Takes so many bytes, and then refuses, so that the rest is not even made.
-        struct Short(String);
-        impl std::fmt::Write for Short {
+        struct Short<'s>(&'s mut String, usize);
+        impl std::fmt::Write for Short<'_> {
             fn write_str(&mut self, text: &str) -> std::fmt::Result {
-                let room = LONGEST_NAME - self.0.len();
+                let room = self.1 - self.0.len();
                 if text.len() <= room {
                     self.0.push_str(text);
                     return Ok(());
@@ -382,14 +393,15 @@ impl<K: Key> Method<K> {
                 Err(std::fmt::Error)
             }
         }
-        let mut name = Short(String::new());
+        let begin = to.len();
+        let mut name = Short(to, begin + LONGEST_NAME);
         let written = catch_unwind(AssertUnwindSafe(|| {
             // An error is ours, and the name is long enough.
             let _ = std::fmt::write(&mut name, format_args!("{:?}", self.key));
         }));
-        match written {
-            Ok(()) => name.0,
-            Err(_) => PANICS_IN_DEBUG.to_owned(),
+        if written.is_err() {
+            to.truncate(begin);
+            to.push_str(PANICS_IN_DEBUG);
         }
     }
 

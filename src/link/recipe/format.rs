@@ -108,32 +108,57 @@ const USUAL: u8 = 0x10;
 /// How many bytes before the field follow: by this much to the left in the kind.
 const BEFORE: u32 = 5;
 
+/// The numbers by relocation; [`NONE`] for those that a recipe cannot have.
+const NUMBERS: [u8; 64] = {
+    let mut numbers = [NONE; 64];
+    let mut number = 0;
+    while number < KINDS.len() {
+        numbers[KINDS[number].0 as usize] = number as u8;
+        number += 1;
+    }
+    numbers
+};
+const NONE: u8 = u8::MAX;
+
+fn number_of(kind: RelocationType) -> Option<u8> {
+    let number = NUMBERS.get(kind.0 as usize);
+    number.copied().filter(|&number| number != NONE)
+}
+
 /// Whether a recipe can have such a relocation.
 pub(super) fn is_known(kind: RelocationType) -> bool {
-    KINDS.contains(&kind)
+    number_of(kind).is_some()
 }
 
 impl Plan {
-    pub fn encode(&self) -> Recipe {
-        let mut out = Vec::with_capacity(32 + 8 * self.fixes.len());
-        number(&mut out, self.outside.len() as u64);
+    /// Forgets all, but for its memory.
+    pub fn clear(&mut self) {
+        self.outside.clear();
+        self.parts.clear();
+        self.fixes.clear();
+    }
+
+    /// As bytes, made in a buffer that is used again and again.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Recipe {
+        out.clear();
+        number(out, self.outside.len() as u64);
         let mut last = 0;
         for &address in &self.outside {
-            number(&mut out, address - last);
+            number(out, address - last);
             last = address;
         }
-        number(&mut out, self.entry);
-        number(&mut out, self.size);
-        number(&mut out, self.parts.len() as u64);
+        number(out, self.entry);
+        number(out, self.size);
+        number(out, self.parts.len() as u64);
         let mut end = 0u64;
         for part in &self.parts {
             let area = AREAS.iter().position(|&area| area == part.home);
             let area = area.expect("a part is in an area") as u8;
             out.push(area | (part.align.trailing_zeros() as u8) << 2);
-            signed(&mut out, part.address.wrapping_sub(end) as i64);
-            number(&mut out, part.size);
+            signed(out, part.address.wrapping_sub(end) as i64);
+            number(out, part.size);
             if part.home == Home::Unwind {
-                number(&mut out, part.cie.map_or(0, |cie| cie as u64 + 1));
+                number(out, part.cie.map_or(0, |cie| cie as u64 + 1));
             }
             end = part.address.wrapping_add(part.size);
         }
@@ -141,20 +166,19 @@ impl Plan {
         for part in 0..self.parts.len() {
             let (own, rest) = fixes.split_at(fixes.partition_point(|fix| fix.part <= part));
             fixes = rest;
-            number(&mut out, own.len() as u64);
+            number(out, own.len() as u64);
             let mut last = 0;
             for fix in own {
-                number(&mut out, fix.offset - last);
+                number(out, fix.offset - last);
                 last = fix.offset;
-                self.encode_fix(&mut out, fix);
+                self.encode_fix(out, fix);
             }
         }
-        Recipe(out.into_boxed_slice())
+        Recipe(out.as_slice().into())
     }
 
     fn encode_fix(&self, out: &mut Vec<u8>, fix: &Fix) {
-        let kind = KINDS.iter().position(|&kind| kind == fix.kind);
-        let kind = kind.expect("looked at when it was made") as u8;
+        let kind = number_of(fix.kind).expect("looked at when it was made");
         let usual = if fix.addend == -4 { USUAL } else { 0 };
         out.push(kind | usual | fix.before.len << BEFORE);
         match fix.target {
@@ -332,7 +356,7 @@ mod tests {
             parts,
             fixes,
         };
-        let recipe = plan.encode();
+        let recipe = plan.encode(&mut vec![1, 2, 3]);
         assert_eq!(Plan::decode(&recipe), plan);
         assert!(recipe.outside().eq(plan.outside.iter().copied()));
     }

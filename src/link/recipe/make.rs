@@ -37,45 +37,53 @@ pub(in crate::link) fn make(facts: &Facts<'_, '_>) -> Vec<Option<Recipe>> {
     let Some(map) = Map::new(facts) else {
         return recipes;
     };
+    // By section: how many have it.
     let mut shared = vec![0u32; facts.object.sections.len()];
     let mut made = Vec::new();
+    let mut sections = Vec::new();
+    let mut collector = Collector::new(facts, &map);
+    let mut bytes = Vec::new();
+    let mut next = 0;
     for (section, entry) in map.entries.iter().enumerate() {
         let Entry::One(_) = entry else { continue };
-        if let Some(collected) = Collector::new(facts, &map, section).collect() {
-            for &unit in &collected.units {
-                if let Unit::Section(section) = unit {
-                    shared[section] += 1;
-                }
-            }
-            made.push((section, collected));
-        }
-    }
-    for (section, mut collected) in made {
-        if !is_alone(facts.object, &collected.units, &shared) {
+        if collector.collect(section).is_none() {
             continue;
         }
-        let range = functions.partition_point(|f| f.section < section)
-            ..functions.partition_point(|f| f.section <= section);
-        for index in range {
+        let first = sections.len();
+        sections.extend(collector.sections());
+        for &section in &sections[first..] {
+            shared[section] += 1;
+        }
+        // They are in the order of their sections.
+        let skipped = functions[next..].iter().take_while(|f| f.section < section);
+        next += skipped.count();
+        let own = functions[next..]
+            .iter()
+            .take_while(|f| f.section == section);
+        let own = next..next + own.count();
+        for index in own.clone() {
             let function = &functions[index];
             if function.public && !facts.failures.has(index) {
-                collected.plan.entry = function.start;
-                collected.plan.size = function.end - function.start;
-                recipes[index] = Some(collected.plan.encode());
+                collector.plan.entry = function.start;
+                collector.plan.size = function.end - function.start;
+                recipes[index] = Some(collector.plan.encode(&mut bytes));
             }
+        }
+        made.push((own, first..sections.len()));
+    }
+    for (own, of) in made {
+        if !is_alone(facts.object, &sections[of], &shared) {
+            recipes[own].fill(None);
         }
     }
     recipes
 }
 
 /// Whether all that is not only read belongs to one function, and whether what is only read is worth copying.
-fn is_alone(object: &Object<'_>, units: &[Unit], shared: &[u32]) -> bool {
-    units.iter().all(|unit| match *unit {
-        Unit::Section(section) if shared[section] > 1 => {
-            let section = &object.sections[section];
-            section.home == Home::Constants && section.size <= SMALL
-        }
-        _ => true,
+fn is_alone(object: &Object<'_>, sections: &[usize], shared: &[u32]) -> bool {
+    sections.iter().all(|&section| {
+        let section_of = &object.sections[section];
+        shared[section] <= 1 || section_of.home == Home::Constants && section_of.size <= SMALL
     })
 }
 
@@ -93,17 +101,17 @@ enum Unit {
     Common(usize, usize, usize),
 }
 
-struct Collected {
-    units: Vec<Unit>,
-    plan: Plan,
-}
+/// So many units are looked through one by one.
+const FEW: usize = 16;
 
-/// Gathers what belongs to the functions of one section.
+/// Gathers what belongs to the functions of one section, and then of another.
 struct Collector<'c, 'f, 'd> {
     facts: &'c Facts<'f, 'd>,
     map: &'c Map<'f>,
     section: usize,
+    /// By the number of their part.
     units: Vec<Unit>,
+    /// Their numbers, if they are more than [`FEW`].
     numbers: HashMap<Unit, usize>,
     /// Sections of which entries are among the units.
     divided: HashSet<usize>,
@@ -111,11 +119,11 @@ struct Collector<'c, 'f, 'd> {
 }
 
 impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
-    fn new(facts: &'c Facts<'f, 'd>, map: &'c Map<'f>, section: usize) -> Self {
+    fn new(facts: &'c Facts<'f, 'd>, map: &'c Map<'f>) -> Self {
         Self {
             facts,
             map,
-            section,
+            section: 0,
             units: Vec::new(),
             numbers: HashMap::new(),
             divided: HashSet::new(),
@@ -124,8 +132,13 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
     }
 
     /// All parts and fixes; `None` if something among them cannot be moved, or is not known to be theirs.
-    fn collect(mut self) -> Option<Collected> {
-        self.unit(Unit::Section(self.section))?;
+    fn collect(&mut self, section: usize) -> Option<()> {
+        self.section = section;
+        self.units.clear();
+        self.numbers.clear();
+        self.divided.clear();
+        self.plan.clear();
+        self.unit(Unit::Section(section))?;
         let mut done = 0;
         while let Some(&unit) = self.units.get(done) {
             self.follow(done, unit)?;
@@ -133,15 +146,39 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
         }
         self.sort_parts();
         self.sort_outside();
-        Some(Collected {
-            units: self.units,
-            plan: self.plan,
+        Some(())
+    }
+
+    /// The sections of which all was collected.
+    fn sections(&self) -> impl Iterator<Item = usize> {
+        self.units.iter().filter_map(|unit| match *unit {
+            Unit::Section(section) => Some(section),
+            _ => None,
         })
+    }
+
+    /// The number of the part that is a unit, if it is made.
+    fn number_of(&self, unit: Unit) -> Option<usize> {
+        match self.units.len() {
+            ..=FEW => self.units.iter().position(|&known| known == unit),
+            _ => self.numbers.get(&unit).copied(),
+        }
+    }
+
+    /// Its part is made next.
+    fn note(&mut self, unit: Unit) {
+        let number = self.units.len();
+        self.units.push(unit);
+        if number == FEW {
+            self.numbers.extend(self.units.iter().copied().zip(0..));
+        } else if number > FEW {
+            self.numbers.insert(unit, number);
+        }
     }
 
     /// The number of the part that is a unit; it is made when first asked for.
     fn unit(&mut self, unit: Unit) -> Option<usize> {
-        if let Some(&number) = self.numbers.get(&unit) {
+        if let Some(number) = self.number_of(unit) {
             return Some(number);
         }
         let object = self.facts.object;
@@ -176,8 +213,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
             align: alignment(section, bytes.start),
             cie,
         });
-        self.units.push(unit);
-        self.numbers.insert(unit, number);
+        self.note(unit);
         Some(number)
     }
 
@@ -222,7 +258,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
             }
         }
         let map = self.map;
-        for &(frames, record) in &map.records[section] {
+        for &(frames, record) in map.records_of(section) {
             self.unit(Unit::Record(frames, record))?;
         }
         Some(())
@@ -303,7 +339,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
                     true if absolute => offset.checked_add_signed(addend),
                     true => None,
                 };
-                let whole = self.numbers.contains_key(&Unit::Section(section));
+                let whole = self.number_of(Unit::Section(section)).is_some();
                 if !whole
                     && let Some(place) = place
                     && let Some(entry) = self.entry_at(section, place)
@@ -367,7 +403,7 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
     }
 
     /// Brings the parts into the order that they have in memory, but for the first, and the fixes into that of
-    /// their parts.
+    /// their parts. Mostly they are.
     fn sort_parts(&mut self) {
         let plan = &mut self.plan;
         let area = |home: Home| match home {
@@ -375,8 +411,12 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
             Home::Constants => 1,
             _ => 2,
         };
+        let place = |part: &Part| (area(part.home), part.address);
+        if plan.parts[1..].is_sorted_by_key(place) {
+            return;
+        }
         let mut order: Vec<usize> = (0..plan.parts.len()).collect();
-        order[1..].sort_by_key(|&old| (area(plan.parts[old].home), plan.parts[old].address));
+        order[1..].sort_by_key(|&old| place(&plan.parts[old]));
         let mut places = vec![0; order.len()];
         for (new, &old) in order.iter().enumerate() {
             places[old] = new;
@@ -396,6 +436,9 @@ impl<'c, 'f, 'd> Collector<'c, 'f, 'd> {
 
     fn sort_outside(&mut self) {
         let plan = &mut self.plan;
+        if plan.outside.is_sorted() {
+            return;
+        }
         let before = plan.outside.clone();
         plan.outside.sort_unstable();
         for fix in &mut plan.fixes {

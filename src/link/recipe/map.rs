@@ -27,8 +27,10 @@ pub(super) struct Map<'f> {
     pub entries: Vec<Entry>,
     /// By section: its relocations; `None` for sections that no recipe can have.
     pub relocations: Vec<Option<&'f [Relocation]>>,
-    /// By section of code: the frames and the number there of each record that describes it.
-    pub records: Vec<Vec<(usize, usize)>>,
+    /// The frames, and the number there, of each record that describes code, by section of that code.
+    records: Vec<(usize, usize)>,
+    /// By section of code: where its records end, which begin where those of the one before end.
+    ends: Vec<usize>,
     /// By section: how many records have their exception table in it, and where the last of them has it.
     tables: Vec<(u32, u64)>,
 }
@@ -58,26 +60,49 @@ impl<'f> Map<'f> {
         let mut map = Self {
             entries,
             relocations,
-            records: vec![Vec::new(); count],
+            records: Vec::new(),
+            ends: vec![0; count],
             tables: vec![(0, 0); count],
         };
+        let mut records = Vec::new();
         for (index, (section, frames)) in object.frames.iter().enumerate() {
             for (number, fde) in frames.fdes.iter().enumerate() {
                 if let Some(code) = map.described(facts, *section, fde)? {
-                    map.records[code].push((index, number));
+                    records.push((code, (index, number)));
                 }
                 map.note_table(object, *section, fde)?;
             }
         }
+        records.sort_by_key(|&(code, _)| code);
+        for &(code, record) in &records {
+            map.records.push(record);
+            map.ends[code] = map.records.len();
+        }
+        let mut before = 0;
+        for end in &mut map.ends {
+            before = before.max(*end);
+            *end = before;
+        }
         Some(map)
+    }
+
+    /// The records of a section of code.
+    pub fn records_of(&self, section: usize) -> &[(usize, usize)] {
+        let begin = section.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.records[begin..self.ends[section]]
     }
 
     /// The relocations of some bytes of a section.
     pub fn relocations_in(&self, section: usize, bytes: Range<u64>) -> Option<&'f [Relocation]> {
         let all = self.relocations[section]?;
-        let from = all.partition_point(|one| one.r_offset(Le) < bytes.start);
-        let to = all.partition_point(|one| one.r_offset(Le) < bytes.end);
-        all.get(from..to)
+        let from = match bytes.start {
+            0 => 0,
+            start => all.partition_point(|one| one.r_offset(Le) < start),
+        };
+        // All of them are looked at one by one, too.
+        let rest = &all[from..];
+        let outside = rest.iter().position(|one| one.r_offset(Le) >= bytes.end);
+        Some(&rest[..outside.unwrap_or(rest.len())])
     }
 
     /// The section of the code that a record describes; nothing if it is silent. The outer `None`: unknown.

@@ -58,6 +58,7 @@ pub(crate) fn relink<'r>(
         stubs: HashMap::new(),
         unwind: 0,
         commons: Vec::new(),
+        recipe: Vec::new(),
     };
     let mut bytes = 0;
     let mut functions = Vec::with_capacity(plans.len());
@@ -171,6 +172,8 @@ struct Mover<'m, 'r> {
     unwind: u64,
     /// Common records without an address in them: where they are now.
     commons: Vec<(u64, u64)>,
+    /// Where recipes are made.
+    recipe: Vec<u8>,
 }
 
 impl<'r> Mover<'_, 'r> {
@@ -195,7 +198,7 @@ impl<'r> Mover<'_, 'r> {
             name: String::new(),
             address: plan.parts[0].address.wrapping_add(plan.entry),
             size: plan.size,
-            recipe: Some(plan.encode()),
+            recipe: Some(plan.encode(&mut self.recipe)),
         })
     }
 
@@ -296,7 +299,8 @@ impl<'r> Mover<'_, 'r> {
         )?;
         let patch = patch.ok_or(Fault::Unsupported)?;
         let begin = at - u64::from(patch.back);
-        write(span(&mut self.place, part.home), begin, patch.bytes()).map_err(|_| outside())
+        let bytes = &patch.bytes()[..patch.len()];
+        write(span(&mut self.place, part.home), begin, bytes).map_err(|_| outside())
     }
 
     /// Ends the unwind table, and looks at it once more: libgcc relies on what is registered with it.

@@ -3,8 +3,6 @@
 //! Recipes are not asked here: the object's own relocations say what each field must mean, and that is read from
 //! the moved code, through stubs, GOT slots and relaxed instructions.
 
-use std::time::{Duration, Instant};
-
 use ::object::LittleEndian as Le;
 use ::object::elf;
 use ::object::read::elf::Rela as _;
@@ -363,39 +361,4 @@ fn the_corpus_moved_or_linked_there() {
     }
     // Those of C have variables.
     assert!(tally.recipes * 2 > tally.functions, "{tally:?}");
-}
-
-/// Prints what it takes to link a function of the corpus again, against having its code generated. To be run in a
-/// release build.
-#[test]
-#[ignore = "a measurement"]
-fn what_linking_again_takes() {
-    const TURNS: u32 = 50;
-    let begun = Instant::now();
-    let objects = corpus::methods(1);
-    let generated = begun.elapsed();
-    let resolve = |name: &str| Some(NEAR.text - 0x100_0000 + 0x100 * name.len() as u64);
-    let (mut functions, mut moved, mut relinked) = (0, 0, Duration::ZERO);
-    for object in objects.iter().filter_map(|bytes| Object::parse(bytes).ok()) {
-        let mut memory = Memory::new(object.needs(), NEAR);
-        let linked = link(&object, memory.place(), &mut |name| resolve(name), true);
-        let Ok(linked) = linked else { continue };
-        functions += linked.functions.len() as u32;
-        let recipes = linked.functions.iter().filter_map(|f| f.recipe.as_ref());
-        let recipes: Vec<&Recipe> = recipes.collect();
-        moved += recipes.len() as u32;
-        let image = Image(&memory);
-        let mut new = Memory::new(&needs_of(&recipes).expect("laid out"), BESIDE);
-        let begun = Instant::now();
-        for _ in 0..TURNS {
-            let needs = needs_of(&recipes).expect("laid out");
-            let read = |address, len| image.read(address, len);
-            let result = relink(&recipes, &read, new.place()).expect("links");
-            assert!(result.used.text <= needs.text.size);
-        }
-        relinked += begun.elapsed() / TURNS;
-    }
-    let (generate, relink) = (generated / functions, relinked / moved);
-    let ratio = relink.as_secs_f64() / generate.as_secs_f64();
-    println!("{relink:?} to link again, {generate:?} to generate: {ratio:.5}");
 }

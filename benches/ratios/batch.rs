@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use inkpot::OptLevel;
 use inkpot::inkwell::OptimizationLevel;
+use inkpot::inkwell::comdat::ComdatSelectionKind;
 use inkpot::inkwell::context::Context;
 use inkpot::inkwell::module::Linkage;
 use inkpot::inkwell::passes::PassBuilderOptions;
@@ -141,17 +142,19 @@ impl Bare {
         self.compile_into(
             context,
             &[(Name { size, number }, format!("method.{number}"))],
+            false,
         )
     }
 
-    /// Compiles methods into one object, under these symbols.
-    pub fn compile_all(&self, all: &[(Name, String)]) -> Vec<u8> {
+    /// Compiles methods into one object, under these symbols; `apart`: each has a section of its own, as the cache
+    /// has it.
+    pub fn compile_all(&self, all: &[(Name, String)], apart: bool) -> Vec<u8> {
         let context = Context::create();
         methods::prelude(&context);
-        self.compile_into(&context, all)
+        self.compile_into(&context, all, apart)
     }
 
-    fn compile_into(&self, context: &Context, all: &[(Name, String)]) -> Vec<u8> {
+    fn compile_into(&self, context: &Context, all: &[(Name, String)], apart: bool) -> Vec<u8> {
         let module = context.create_module("methods");
         module.set_triple(&self.machine.get_triple());
         module.set_data_layout(&self.machine.get_target_data().get_data_layout());
@@ -167,6 +170,14 @@ impl Bare {
         module
             .run_passes(self.passes, &self.machine, PassBuilderOptions::create())
             .expect("it is optimised");
+        if apart {
+            for (_, symbol) in all {
+                let function = module.get_function(symbol).expect("it was added");
+                let comdat = module.get_or_insert_comdat(&all[0].1);
+                comdat.set_selection_kind(ComdatSelectionKind::NoDuplicates);
+                function.as_global_value().set_comdat(comdat);
+            }
+        }
         let object = self
             .machine
             .write_to_memory_buffer(&module, FileType::Object)

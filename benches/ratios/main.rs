@@ -22,6 +22,7 @@ mod harness;
 #[allow(dead_code)]
 mod interpreter;
 mod isolation;
+mod linking;
 #[path = "../../examples/churn/lljit.rs"]
 mod lljit;
 mod lookup;
@@ -79,8 +80,9 @@ const RATIOS: &[(&str, fn())] = &[
     ("lookup_while_evicting", company::while_evicting),
     ("compile_rate_small", rates::small),
     ("compile_rate_medium", rates::medium),
-    ("link", rates::link),
-    ("link_each", rates::link_each),
+    ("link", linking::apart),
+    ("link_one", linking::one),
+    ("link_each", linking::each),
     ("resident_bytes", resident::run),
     ("recycle", rates::recycle),
     ("growth_lookup", growth::lookup),

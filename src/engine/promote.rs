@@ -35,7 +35,7 @@ impl<K: Key> Core<K> {
         self.enqueue(method, Asker::Wishes, |state| {
             let resident = state.resident.filter(|r| !r.stays)?;
             let next = resident.tier + 1;
-            let can = usize::from(next) < most && state.tried != Some(state.version);
+            let can = usize::from(next) < most && !state.tried;
             can.then_some(next)
         })
     }

@@ -16,9 +16,12 @@ const PARTS: u32 = 4;
 /// The parts that some of the time may be in, which ends in the middle of the last.
 const COUNTED: usize = PARTS as usize + 1;
 
-/// Wishes that have not been granted, in the method's state.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asks {
+/// Wishes that have not been granted, in the method's state; most often there are none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asks(Option<Box<Counted>>);
+
+#[derive(Clone, Debug, Default)]
+struct Counted {
     /// The latest part first.
     counts: [u32; COUNTED],
     /// When that began.
@@ -31,16 +34,20 @@ impl Asks {
         if admission.asks <= 1 {
             return true;
         }
-        self.go_on(admission.within / PARTS, now);
-        self.counts[0] = self.counts[0].saturating_add(1);
-        let all = self.counts.iter().fold(0, |n: u32, m| n.saturating_add(*m));
+        let counted = self.0.get_or_insert_default();
+        counted.go_on(admission.within / PARTS, now);
+        counted.counts[0] = counted.counts[0].saturating_add(1);
+        let counts = counted.counts.iter();
+        let all = counts.fold(0, |n: u32, m| n.saturating_add(*m));
         let granted = all >= admission.asks;
         if granted {
-            *self = Self::default();
+            self.0 = None;
         }
         granted
     }
+}
 
+impl Counted {
     /// Makes the latest part the one that it is now.
     fn go_on(&mut self, part: Duration, now: Instant) {
         while let Some(since) = self.since {

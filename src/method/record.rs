@@ -42,9 +42,6 @@ pub(crate) struct Method<K: Key> {
     keeps: AtomicU32,
     /// Its canonical address is given out: the record stays. Changed under the table's lock.
     address_taken: AtomicBool,
-    /// Falls when the method is invalidated, for those that have its body in theirs: they keep it, and it keeps the
-    /// method.
-    body: Mutex<Option<WeakAssumption>>,
     pub(super) table: Arc<Table<K>>,
 }
 
@@ -95,8 +92,11 @@ pub(crate) struct State {
     pub(crate) asks: Asks,
     pub(crate) thrash: Thrash,
     pub(crate) resident: Option<Resident>,
-    /// It could not be promoted, as it was in this version, and since it last had code of the first tier.
-    pub(crate) tried: Option<u64>,
+    /// It could not be promoted, as it is in this version, and since it last had code of the first tier.
+    pub(crate) tried: bool,
+    /// Falls when the method is invalidated, for those that have its body in theirs: they keep it, and it keeps the
+    /// method.
+    body: Option<WeakAssumption>,
 }
 
 impl State {
@@ -104,6 +104,17 @@ impl State {
     pub(crate) fn end_request(&mut self) {
         self.phase = Phase::Idle;
         self.attempts += 1;
+    }
+
+    /// What falls when the method is invalidated, if anybody relies on it.
+    pub(crate) fn relied_on(&self) -> Option<Assumption> {
+        self.body.as_ref().and_then(WeakAssumption::upgrade)
+    }
+
+    /// What was begun before is not published.
+    pub(crate) fn invalidate(&mut self) {
+        self.version += u64::from(kept("invalidate.version"));
+        self.tried = false;
     }
 }
 
@@ -174,7 +185,6 @@ impl<K: Key> Method<K> {
             waiting: AtomicU32::new(0),
             keeps: AtomicU32::new(0),
             address_taken: AtomicBool::new(false),
-            body: Mutex::new(None),
             table,
         }
     }
@@ -322,19 +332,12 @@ impl<K: Key> Method<K> {
 
     /// What falls when the method is invalidated. Keeps the method.
     pub(crate) fn as_it_is(self: &Arc<Self>) -> Assumption {
-        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = body.as_ref().and_then(WeakAssumption::upgrade);
-        known.unwrap_or_else(|| {
+        let mut state = self.lock();
+        state.relied_on().unwrap_or_else(|| {
             let new = Assumption::about(self.clone());
-            *body = Some(new.downgrade());
+            state.body = Some(new.downgrade());
             new
         })
-    }
-
-    /// That, if anybody relies on it.
-    pub(crate) fn relied_on(&self) -> Option<Assumption> {
-        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        body.as_ref().and_then(WeakAssumption::upgrade)
     }
 
     /// One more `keep`; true for the first. Under the ledger's lock.

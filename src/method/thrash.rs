@@ -17,12 +17,13 @@ const REST: u32 = 8;
 /// What is known of that, in the method's state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Thrash {
-    /// When it was last evicted for want of memory (and then how many were before it), or compiled after that.
+    /// When it was last evicted for want of memory, or compiled after that.
     changed: Option<Instant>,
-    evictions: u64,
+    /// How many were evicted before it then; the lower half of it, as fewer go than that before all is forgotten.
+    evictions: u32,
     away: bool,
     /// Cycles that followed each other.
-    cycles: u32,
+    cycles: u16,
 }
 
 impl Thrash {
@@ -36,7 +37,7 @@ impl Thrash {
         }
         *self = Self {
             changed: Some(now),
-            evictions,
+            evictions: evictions as u32,
             away: true,
             cycles: self.cycles,
         };
@@ -54,7 +55,8 @@ impl Thrash {
             return false;
         }
         let time = self.since(now).unwrap_or(Duration::MAX);
-        let in_turn = evictions.saturating_sub(self.evictions) <= TURNS * live;
+        let meanwhile = (evictions as u32).wrapping_sub(self.evictions);
+        let in_turn = u64::from(meanwhile) <= TURNS * live;
         let soon = time <= self.rest(patience) || (in_turn && time <= LONGEST);
         self.changed = Some(now);
         self.cycles = match soon {
@@ -70,7 +72,7 @@ impl Thrash {
             && self.cycles > 0
             && self
                 .since(now)
-                .is_some_and(|time| time < patience.after(self.cycles - 1))
+                .is_some_and(|time| time < patience.after(u32::from(self.cycles) - 1))
     }
 
     fn since(&self, now: Instant) -> Option<Duration> {
@@ -78,7 +80,7 @@ impl Thrash {
     }
 
     fn rest(&self, patience: Patience) -> Duration {
-        patience.after(self.cycles).saturating_mul(REST)
+        patience.after(u32::from(self.cycles)).saturating_mul(REST)
     }
 }
 

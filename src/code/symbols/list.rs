@@ -1,48 +1,72 @@
 //! What was linked into one slot: a list that only grows, in chunks that never move, so that readers need no lock.
 
+use std::ptr;
+use std::sync::PoisonError;
+
+use super::names::{Name, Names};
 use crate::sync::fault::order;
 use crate::sync::life;
-use crate::sync::of_process::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::ptr;
+use crate::sync::of_process::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering};
 
-/// Entries in a list's first chunk; each further one has twice as many as the last.
+/// Entries in each of a list's first two chunks; each further two have twice as many as the last.
 const FIRST_CHUNK: usize = if cfg!(feature = "_loom") { 1 } else { 8 };
 /// Chunks for more functions than a slot can hold, which are 16 bytes apart.
-const CHUNKS: usize = 10;
+const CHUNKS: usize = 18;
 
-pub(super) struct Entry {
-    pub(super) begin: u64,
-    pub(super) size: u64,
-    pub(super) name: Box<str>,
+/// One for each method: so all in it is as short as it can be. Code is less than 2 GiB away from all other code.
+struct Entry {
+    /// From the slot's first byte on; before it, if it is a function that began there.
+    begin: i32,
+    size: u32,
+    name: Name,
     /// 0, or when it was unlinked and, in the lowest bits, why.
-    pub(super) unlinked: AtomicU64,
+    unlinked: AtomicU64,
+}
+
+/// What is known of a function.
+pub(super) struct Known<'l> {
+    pub(super) begin: u64,
+    pub(super) name: &'l str,
+    /// 0, or when it was unlinked and, in the lowest bits, why.
+    pub(super) unlinked: &'l AtomicU64,
 }
 
 /// What was linked into one slot.
 pub(super) struct List {
     pub(super) generation: u64,
+    /// The slot's first byte.
+    base: u64,
     len: AtomicUsize,
     chunks: [AtomicPtr<Entry>; CHUNKS],
+    /// For who adds.
+    names: Mutex<Names>,
+    /// Bytes of all these.
+    grown: AtomicUsize,
     /// 0 while it is mapped.
     pub(super) unmapped: AtomicU64,
 }
 
 /// The chunk of entry `i`, and its place there.
 fn position(i: usize) -> (usize, usize) {
-    let chunk = (i / FIRST_CHUNK + 1).ilog2() as usize;
-    (chunk, i - FIRST_CHUNK * ((1 << chunk) - 1))
+    let pair = (i / (2 * FIRST_CHUNK) + 1).ilog2() as usize;
+    let at = i - 2 * FIRST_CHUNK * ((1 << pair) - 1);
+    let len = FIRST_CHUNK << pair;
+    (2 * pair + at / len, at % len)
 }
 
 fn chunk_len(chunk: usize) -> usize {
-    FIRST_CHUNK << chunk
+    FIRST_CHUNK << (chunk / 2)
 }
 
 impl List {
-    pub(super) fn new(generation: u64) -> Self {
+    pub(super) fn new(generation: u64, base: u64) -> Self {
         Self {
             generation,
+            base,
             len: AtomicUsize::new(0),
             chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            names: Mutex::default(),
+            grown: AtomicUsize::new(0),
             unmapped: AtomicU64::new(0),
         }
     }
@@ -54,20 +78,29 @@ impl List {
         unsafe { &*self.chunks[chunk].load(Ordering::Relaxed).add(at) }
     }
 
-    /// Adds an entry; returns the bytes that the list grew by. One caller at a time.
-    pub(super) fn push(&self, entry: Entry) -> usize {
+    /// Adds what begins at an address, and ends less than 2 GiB from the slot; returns the bytes that the list grew
+    /// by. One caller at a time.
+    pub(super) fn push(&self, begin: u64, size: u64, name: &str) -> usize {
         let i = self.len.load(Ordering::Relaxed);
         let (chunk, at) = position(i);
-        if chunk == CHUNKS {
+        if chunk >= CHUNKS {
             return 0; // no slot is so large
         }
-        let mut grown = entry.name.len();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, mut grown) = names.put(name);
+        drop(names);
         if at == 0 {
             let room = Vec::<Entry>::with_capacity(chunk_len(chunk));
             let memory = std::mem::ManuallyDrop::new(room).as_mut_ptr();
             self.chunks[chunk].store(memory, Ordering::Relaxed);
             grown += chunk_len(chunk) * size_of::<Entry>();
         }
+        let entry = Entry {
+            begin: begin.wrapping_sub(self.base) as i32,
+            size: size as u32,
+            name,
+            unlinked: AtomicU64::new(0),
+        };
         // SAFETY: within the chunk's capacity, and not read before `len` says so.
         unsafe {
             let memory = self.chunks[chunk].load(Ordering::Relaxed);
@@ -75,15 +108,16 @@ impl List {
         }
         self.len
             .store(i + 1, order("list.len.store", Ordering::Release));
+        self.grown.fetch_add(grown, Ordering::Relaxed);
         grown
     }
 
-    /// The last entry that begins at the address or below.
-    fn last_before(&self, address: u64) -> Option<&Entry> {
+    /// The last entry that begins so many bytes from the slot's first or before.
+    fn last_before(&self, offset: i64) -> Option<&Entry> {
         let (mut low, mut high) = (0, self.len.load(order("list.len.load", Ordering::Acquire)));
         while low < high {
             let middle = low.midpoint(high);
-            if self.entry(middle).begin <= address {
+            if i64::from(self.entry(middle).begin) <= offset {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -92,31 +126,32 @@ impl List {
         low.checked_sub(1).map(|i| self.entry(i))
     }
 
-    pub(super) fn entry_at(&self, address: u64) -> Option<&Entry> {
-        self.last_before(address)
-            .filter(|entry| address - entry.begin < entry.size)
+    /// What an address in the slot lies in.
+    pub(super) fn known_at(&self, address: u64) -> Option<Known<'_>> {
+        let offset = address.wrapping_sub(self.base) as i64;
+        let entry = self.last_before(offset)?;
+        let begin = i64::from(entry.begin);
+        (offset - begin < i64::from(entry.size)).then(|| Known {
+            begin: self.base.wrapping_add_signed(begin),
+            // SAFETY: the list, which is borrowed, keeps its names.
+            name: unsafe { entry.name.get() },
+            unlinked: &entry.unlinked,
+        })
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let len = self.len.load(Ordering::Relaxed);
-        let names: usize = (0..len).map(|i| self.entry(i).name.len()).sum();
-        let chunks = (0..CHUNKS).filter(|&c| !self.chunks[c].load(Ordering::Relaxed).is_null());
-        let entries: usize = chunks.map(chunk_len).sum();
-        size_of::<Self>() + names + entries * size_of::<Entry>()
+        size_of::<Self>() + self.grown.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for List {
     fn drop(&mut self) {
         life::ends(self);
-        let mut left = self.len.load(Ordering::Relaxed);
         for (chunk, memory) in self.chunks.iter().enumerate() {
-            let len = left.min(chunk_len(chunk));
-            left -= len;
             let memory = memory.load(Ordering::Relaxed);
             if !memory.is_null() {
-                // SAFETY: `push` made it, with this capacity, and filled so many.
-                drop(unsafe { Vec::from_raw_parts(memory, len, chunk_len(chunk)) });
+                // SAFETY: `push` made it, with this capacity; nothing that is in it has to be dropped.
+                drop(unsafe { Vec::from_raw_parts(memory, 0, chunk_len(chunk)) });
             }
         }
     }

@@ -18,16 +18,17 @@
 
 mod everywhere;
 mod list;
+mod names;
 
 use std::ops::Range;
 use std::ptr;
 use std::sync::{OnceLock, PoisonError};
 
 pub(super) use self::everywhere::{Listed, look_everywhere};
-use self::list::{Entry, List};
+use self::list::List;
 use super::Kind;
 use crate::sync::fault::{kept, order};
-use crate::sync::of_process::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::of_process::{AtomicPtr, AtomicUsize, Mutex, Ordering};
 use crate::sync::{global, life};
 
 /// What has names.
@@ -236,7 +237,8 @@ impl Symbols {
                     .get_or_init(|| (0..PART).map(|_| AtomicPtr::new(ptr::null_mut())).collect());
                 let list = &part[slot % PART];
                 if list.load(Ordering::Relaxed).is_null() {
-                    let fresh = Box::into_raw(Box::new(List::new(generation)));
+                    let base = stripe.base + slot as u64 * stripe.slot;
+                    let fresh = Box::into_raw(Box::new(List::new(generation, base)));
                     life::begins(fresh);
                     list.store(fresh, order("symbols.add", Ordering::SeqCst));
                     grown += size_of::<List>();
@@ -244,12 +246,7 @@ impl Symbols {
                 // SAFETY: it is discarded only when the slot is let go, and the slot's owner, who
                 // does that, is adding to it.
                 let list = unsafe { &*list.load(Ordering::Relaxed) };
-                grown += list.push(Entry {
-                    begin: address,
-                    size,
-                    name: name.into(),
-                    unlinked: AtomicU64::new(0),
-                });
+                grown += list.push(address, size, name);
             }
         }
         self.bytes.fetch_add(grown, Ordering::Relaxed);
@@ -262,7 +259,7 @@ impl Symbols {
         let _reading = Reading::begin();
         // A function of several slots is in the list of each.
         while let Some((stripe, list)) = self.list_at(at)
-            && let Some(found) = list.entry_at(at)
+            && let Some(found) = list.known_at(at)
             && found.begin == entry
         {
             found.unlinked.store(when, Ordering::Relaxed);
@@ -335,14 +332,16 @@ impl Symbols {
         let _reading = Reading::begin();
         let (stripe, list) = self.list_at(address)?;
         life::goes_on(list);
-        let entry = list.entry_at(address);
-        let unlinked = entry.map_or(0, |e| e.unlinked.load(Ordering::Relaxed));
+        let known = list.known_at(address);
+        let unlinked = known
+            .as_ref()
+            .map_or(0, |known| known.unlinked.load(Ordering::Relaxed));
         let why = Cause::of(unlinked);
         let unmapped = list.unmapped.load(Ordering::Relaxed);
         let looked = look(Found {
             kind: stripe.kind,
             generation: list.generation,
-            symbol: entry.map(|e| (&*e.name, address - e.begin)),
+            symbol: known.map(|known| (known.name, address - known.begin)),
             unlinked: (unlinked != 0).then_some((why, unlinked >> Cause::BITS)),
             unmapped: (unmapped != 0).then_some(unmapped),
         });

@@ -165,6 +165,7 @@ impl<K: Key> Ledger<K> {
     pub(crate) fn seal(&mut self, id: u64, body: Body<K>) {
         let info = self.generations.get_mut(&id).expect("it was open");
         info.stage = Stage::Sealed;
+        info.members.shrink_to_fit();
         info.context = body.context.is_some();
         self.give_body(id, body);
     }

@@ -18,7 +18,7 @@ pub(super) struct Home<K: Key> {
     /// How it is linked again elsewhere. Without one it has to be compiled again.
     pub(super) recipe: Option<Recipe>,
     /// Its IR, if that is kept.
-    pub(super) source: Option<Source<K>>,
+    pub(super) source: Option<Box<Source<K>>>,
 }
 
 impl<K: Key> Home<K> {
@@ -108,7 +108,7 @@ impl<K: Key> Ledger<K> {
 
     /// The IR that is kept of a method with code.
     pub(crate) fn source_of(&self, method: &Method<K>) -> Option<Source<K>> {
-        self.homes.get(method.id)?.source.clone()
+        self.homes.get(method.id)?.source.as_deref().cloned()
     }
 
     /// Methods with code.

@@ -269,7 +269,7 @@ impl<K: Key> Ledger<K> {
                     self.counters.stale += 1;
                     self.forget_failure(&method, &mut state);
                     if !promotes {
-                        state.tried = None; // it may be another method now
+                        state.tried = false; // it may be another method now
                     }
                     if again {
                         self.asked_again.push(method.clone());
@@ -289,7 +289,7 @@ impl<K: Key> Ledger<K> {
                     let panicked = matches!(error, Error::CompilePanicked { .. });
                     let for_good = error.is_of_the_method() && !panicked;
                     if promotes && for_good {
-                        state.tried = Some(version);
+                        state.tried = true;
                     }
                     if let Some(resident) = &state.resident {
                         self.give_leaving_up(resident.generation, for_good && !promotes);
@@ -346,7 +346,7 @@ impl<K: Key> Ledger<K> {
                         method: method.clone(),
                         cost: Cost::new(bytes, compile_time),
                         recipe,
-                        source,
+                        source: source.map(Box::new),
                     };
                     self.admit(&method, &resident, home);
                     if left.is_some() && method.is_kept() {
@@ -431,7 +431,9 @@ impl<K: Key> Ledger<K> {
         self.move_out(method, &home, resident);
         self.bonds.unbind(method.id);
         self.recipe_bytes -= home.recipe_bytes();
-        self.gone.sources.extend(home.source.take());
+        self.gone
+            .sources
+            .extend(home.source.take().map(|source| *source));
         self.gone.methods.push(home.method);
     }
 
@@ -506,10 +508,10 @@ impl<K: Key> Ledger<K> {
             return false;
         }
         if cause == Cause::Invalidated {
-            state.version += u64::from(kept("invalidate.version"));
+            state.invalidate();
             self.counters.invalidations += 1;
             self.forget_failure(method, &mut state);
-            self.gone.fallen.extend(method.relied_on());
+            self.gone.fallen.extend(state.relied_on());
         }
         self.drop_request(method, &mut state, cause);
         let Some(mut resident) = state.resident.take() else {

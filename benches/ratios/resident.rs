@@ -41,6 +41,9 @@ pub fn run() {
 
 /// What a child measures: bytes a method. `None` for what others measure.
 pub fn child(what: &str) -> Option<f64> {
+    // Else the allocator keeps what is free at the end of each thread's heap: of what, is chance.
+    // SAFETY: an option of the allocator's.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10) };
     match what {
         RELEASED => Some(ours(ContextRelease::AtSealing, false)),
         WITH_RECIPES => Some(ours(ContextRelease::AtSealing, true)),

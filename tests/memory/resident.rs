@@ -134,6 +134,10 @@ fn sealed(release: ContextRelease) -> Sealed {
 fn contexts_released_at_sealing_are_gone_and_methods_stay() {
     let test = "resident::contexts_released_at_sealing_are_gone_and_methods_stay";
     let ended = child::run(test, PATIENCE, || {
+        // Otherwise the allocator keeps what is free at the end of a thread's heap, up to twice the largest piece that
+        // was ever freed.
+        // SAFETY: an option of the allocator's.
+        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10) };
         sealed(ContextRelease::AtSealing); // what is allocated once
         let with_generation = sealed(ContextRelease::WithGeneration);
         let at_sealing = sealed(ContextRelease::AtSealing);
@@ -146,9 +150,8 @@ fn contexts_released_at_sealing_are_gone_and_methods_stay() {
         assert!(charged > 20 << 20, "{charged}");
         // The code is the same; what makes the difference is contexts.
         assert!(at_sealing.heap + charged * 3 / 4 < with_generation.heap);
-        // The allocator keeps what is free at the end of a thread's heap, up to twice the largest
-        // piece that was ever freed; the system has the rest again.
-        assert!(at_sealing.resident + charged / 4 < with_generation.resident);
+        // What lies between what stays does not go back to the system.
+        assert!(at_sealing.resident + charged / 2 < with_generation.resident);
     });
     if let Some(ended) = ended {
         println!("{}", ended.output);

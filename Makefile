@@ -41,7 +41,7 @@ long: deps ## Run the tests' long forms: a million evictions, damaged files, all
 	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn \
 	    --test injected --test signals --test fuzz_corpus --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
 
-sanitize: deps ## Run tests under AddressSanitizer and valgrind; wants nightly; half an hour
+sanitize: deps ## Run tests under AddressSanitizer, ThreadSanitizer and valgrind; wants nightly; half an hour
 	@scripts/sanitize
 
 fuzz: deps ## Fuzz linker, cache and run_ir for FUZZ_SECONDS (60) each; wants nightly and cargo-fuzz

@@ -1,7 +1,9 @@
 //! Giving mappings back, though the system may refuse that too: where a process has as many mappings
 //! as it may, to cut off a part of one that was merged with its neighbours is refused.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::plain::Mutex;
 
 /// What could not be unmapped: address and length. It is tried again with whatever is unmapped next.
 ///

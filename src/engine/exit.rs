@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::core::Core;
@@ -22,6 +22,7 @@ use super::fork;
 use crate::compile::on_a_worker;
 use crate::loaded;
 use crate::method::Key;
+use crate::sync::plain::{Mutex, MutexGuard};
 
 /// All caches together are waited for this long at most: a front end may be stuck, or wait for
 /// the very thread that exits.

@@ -8,12 +8,13 @@
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Once, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use super::core::Core;
 use super::{exit, quiet};
 use crate::invalidate::hold_for_fork;
 use crate::method::{ASKED_BY_RECLAIMER, Key};
+use crate::sync::plain::{Mutex, MutexGuard};
 
 /// Shared while linking and recycling, exclusive while the process forks.
 static FORKING: RwLock<()> = RwLock::new(());

@@ -5,11 +5,12 @@
 //! counted who is inside, and whether the child may compile is known.
 
 use std::cell::Cell;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::thread::ThreadId;
 
 use crate::compile::on_a_worker;
 use crate::error::Error;
+use crate::sync::plain::{Condvar, Mutex, MutexGuard};
 
 pub(super) struct State {
     /// Threads that are inside.

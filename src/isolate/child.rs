@@ -7,8 +7,10 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::plain::Mutex;
 
 /// How long a process that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The helpers of one cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::process::{Failed, Link, Process};
 use super::wire::Identity;
@@ -10,6 +10,7 @@ use crate::compile::OptLevel;
 use crate::compile::llvm::{Job, Made, Workshop};
 use crate::config::Config;
 use crate::error::Error;
+use crate::sync::plain::{Mutex, MutexGuard};
 
 /// Helpers: one for each compile worker that ever compiled at once with others.
 pub(crate) struct Pool {

@@ -6,7 +6,9 @@
 //! their own, where they stay in the processor's nearer caches: anywhere on the heap, each would be
 //! a miss.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::plain::Mutex;
 
 /// Room for libgcc's `struct object`, which has six or seven words: all that it reads is in one line of the cache.
 #[derive(Clone, Copy, Default)]

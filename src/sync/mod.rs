@@ -21,11 +21,16 @@
 #[cfg(all(feature = "_shuttle", feature = "_loom"))]
 compile_error!("one checker at a time");
 
+#[cfg(all(inkpot_thread_sanitizer, feature = "_checked"))]
+compile_error!("a checker sees all by itself");
+
 #[cfg(feature = "_loom")]
 mod exhaustive;
 pub(crate) mod fault;
 #[cfg(feature = "_checked")]
 mod local;
+#[cfg(inkpot_thread_sanitizer)]
+mod marked;
 #[cfg(feature = "_shuttle")]
 pub(crate) mod simulated;
 #[cfg(feature = "_checked")]
@@ -48,19 +53,30 @@ pub(crate) type QuickHash = KeyHash;
 /// What ships.
 #[cfg(not(feature = "_checked"))]
 mod standard {
+    pub(crate) use super::plain::{Condvar, Mutex, MutexGuard};
     pub(crate) use ::lru::DefaultHasher as QuickHash;
     pub(crate) use std::hash::RandomState as KeyHash;
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+    pub(crate) use std::sync::atomic;
     pub(crate) use std::{thread, thread_local, time};
 }
 
 /// For what belongs to the process, as handlers of signals read it: a simulation leaves it alone, since it has a past
 /// there.
 pub(crate) mod of_process {
+    #[cfg(not(feature = "_loom"))]
+    pub(crate) use super::plain::Mutex;
     #[cfg(feature = "_loom")]
     pub(crate) use super::{Mutex, atomic::*};
     #[cfg(not(feature = "_loom"))]
-    pub(crate) use std::sync::{Mutex, atomic::*};
+    pub(crate) use std::sync::atomic::*;
+}
+
+/// Locks that are no protocol's.
+pub(crate) mod plain {
+    #[cfg(inkpot_thread_sanitizer)]
+    pub(crate) use super::marked::{Condvar, Mutex, MutexGuard};
+    #[cfg(not(inkpot_thread_sanitizer))]
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
 /// One of the process.

@@ -101,16 +101,17 @@ impl<W: Work> Storm<W> {
         let _ = writeln!(std::io::stderr(), "{}: seed {}", self.name, self.seed);
         let tally = Tally::default();
         std::thread::scope(|scope| {
+            let mut threads = Vec::new();
             for i in 0..self.callers {
                 let random = Random::new(self.seed ^ (1000 + i as u64));
-                scope.spawn(|| self.live_again_and_again(random, &tally));
+                threads.push(scope.spawn(|| self.live_again_and_again(random, &tally)));
             }
             for i in 0..self.takers {
                 let random = Random::new(self.seed ^ (2000 + i as u64));
-                scope.spawn(|| self.take(random, &tally));
+                threads.push(scope.spawn(|| self.take(random, &tally)));
             }
             if self.by_hand {
-                scope.spawn(|| self.reclaim(&tally));
+                threads.push(scope.spawn(|| self.reclaim(&tally)));
             }
             while self.sum(|s| s.evictions) < self.evictions {
                 if started.elapsed() > PATIENCE {
@@ -119,6 +120,10 @@ impl<W: Work> Storm<W> {
                 std::thread::sleep(Duration::from_millis(5));
             }
             tally.over.store(true, Ordering::Relaxed);
+            // Joined one by one: at a scope's end ThreadSanitizer sees nothing.
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
         });
         self.settle();
         self.report(&tally, started.elapsed());

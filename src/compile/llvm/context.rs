@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_void};
 use std::mem::ManuallyDrop;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use inkwell::context::{AsContextRef, Context};
 use inkwell::llvm_sys::LLVMDiagnosticSeverity;
@@ -12,6 +12,8 @@ use inkwell::llvm_sys::core::{
 };
 use inkwell::llvm_sys::prelude::{LLVMContextRef, LLVMDiagnosticInfoRef, LLVMModuleRef};
 use inkwell::module::Module;
+
+use crate::sync::plain::Mutex;
 
 /// Errors that LLVM reported. Without a handler it prints them and ends the process.
 #[derive(Default)]

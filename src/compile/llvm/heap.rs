@@ -7,7 +7,9 @@
 //! replaced by the prediction.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::plain::{Mutex, MutexGuard};
 
 /// Bytes of the C heap in use, in all arenas.
 pub(super) fn in_use() -> i64 {
@@ -91,7 +93,7 @@ const BELIEVED_FACTOR: i64 = 3;
 const BELIEVED_BYTES: i64 = 64 << 10;
 
 impl Gauge {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Samples> {
+    fn lock(&self) -> MutexGuard<'_, Samples> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,6 @@
 //! LLVM's target machines: the passes and the code generator.
 
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Once, OnceLock, PoisonError};
 
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
@@ -13,6 +13,7 @@ use inkwell::targets::{
 
 use super::heap::{self, Gauge};
 use crate::error::Error;
+use crate::sync::plain::{Mutex, MutexGuard};
 use crate::tier::{Passes, Tier};
 
 /// How much LLVM optimises: the pipelines `default<O0>` to `default<O3>`, and the code

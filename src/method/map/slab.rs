@@ -2,7 +2,9 @@
 //! and pages they are spread over. What is given back is used again, and goes back to the system with the last.
 
 use std::mem::MaybeUninit;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::plain::{Mutex, MutexGuard};
 
 /// Things in the first chunk, and in the largest: each has as many as all before it.
 const FIRST: usize = 32;

@@ -1,7 +1,10 @@
 //! Alternate stacks for handlers of signals.
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use memmap2::{MmapMut, MmapOptions};
 
 use super::unmap::unmap;
 use super::{PAGE, page_up};
@@ -32,8 +35,8 @@ pub(crate) fn give() {
 
 /// A thread's alternate stack, with a page below it that nobody can touch.
 struct Stack {
-    memory: *mut libc::c_void,
-    len: usize,
+    /// Which would stay mapped if the system refused to unmap it.
+    memory: ManuallyDrop<MmapMut>,
     before: libc::stack_t,
 }
 
@@ -57,34 +60,27 @@ impl Stack {
             return None;
         }
         let (guard, len) = (PAGE as usize, size + PAGE as usize);
-        let (protection, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
-        );
-        // SAFETY: new memory, which is this thread's alone, and stays until `drop`.
-        let (memory, new) = unsafe {
-            let memory = libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0);
-            if memory == libc::MAP_FAILED {
-                return None;
-            }
-            if libc::mprotect(memory, guard, libc::PROT_NONE) != 0 {
-                unmap(memory as usize, len);
-                return None;
-            }
-            let new = libc::stack_t {
-                ss_sp: memory.byte_add(guard),
-                ss_flags: 0,
-                ss_size: size,
-            };
-            (memory, new)
-        };
+        let memory = MmapOptions::new().len(len).stack().map_anon().ok()?;
         let stack = Self {
-            memory,
-            len,
+            memory: ManuallyDrop::new(memory),
             before,
+        };
+        let lowest = stack.lowest();
+        // SAFETY: the first page of new memory, to which nobody has a reference.
+        if unsafe { libc::mprotect(lowest, guard, libc::PROT_NONE) } != 0 {
+            return None;
+        }
+        let new = libc::stack_t {
+            ss_sp: lowest.wrapping_byte_add(guard),
+            ss_flags: 0,
+            ss_size: size,
         };
         // Refused while the thread runs on the one that it has: then ours goes by its drop.
         alternate(Some(&new)).map(|_| stack)
+    }
+
+    fn lowest(&self) -> *mut libc::c_void {
+        self.memory.as_ptr().cast_mut().cast()
     }
 }
 
@@ -94,11 +90,11 @@ impl Drop for Stack {
         if now.ss_flags & libc::SS_ONSTACK != 0 {
             return; // a handler on it ends the process, or the thread
         }
-        let is_ours = now.ss_sp as usize == self.memory as usize + PAGE as usize;
+        let is_ours = now.ss_sp as usize == self.lowest() as usize + PAGE as usize;
         if is_ours && alternate(Some(&self.before)).is_none() {
             return; // still in use, then
         }
         // SAFETY: the memory is this thread's, and no longer its alternate stack.
-        unsafe { unmap(self.memory as usize, self.len) };
+        unsafe { unmap(self.lowest() as usize, self.memory.len()) };
     }
 }

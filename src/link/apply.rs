@@ -259,7 +259,7 @@ impl<'l, 'd> Linker<'l, 'd> {
             }),
             false => vec![None; self.object.functions.len()],
         };
-        let mut functions = Vec::new();
+        let mut functions = Vec::with_capacity(self.object.functions.len());
         for (index, function) in self.object.functions.iter().enumerate() {
             let section = &self.object.sections[function.section];
             if !function.public || self.failures.has(index) {

@@ -108,11 +108,13 @@ pub(super) struct Frames {
 impl Frames {
     /// Checks all records. A terminator may end them, and is cut off.
     pub fn parse(bytes: &[u8]) -> Result<Self, LinkError> {
+        // The records of most functions are longer, and have one field.
+        let about = bytes.len() / 32;
         let mut frames = Self {
             len: 0,
-            fdes: Vec::new(),
+            fdes: Vec::with_capacity(about),
             cies: Vec::new(),
-            fields: Vec::new(),
+            fields: Vec::with_capacity(about),
         };
         let mut cies: Vec<Cie> = Vec::new();
         while frames.len < bytes.len() {

@@ -88,16 +88,14 @@ impl<'d> Object<'d> {
         let frames = parse_frames(&mut sections, &mut layout)?;
         let symbols = parse_symbols(&elf_symbols, &sections, &mut layout)?;
         let functions = parse_functions(&elf_symbols, &symbols, &sections)?;
-        let relocations = parse_relocations(
-            bytes,
-            &table,
-            elf_symbols.section(),
-            &sections,
-            symbols.len(),
-        )?;
+        let mut uses = Uses::new(&symbols);
+        let relocations =
+            parse_relocations(bytes, &table, elf_symbols.section(), &sections, &mut uses)?;
         check_frame_relocations(&frames, &relocations)?;
-        let referred = referred_sections(&symbols, &functions, &relocations);
+        let with_functions = functions.iter().map(|function| function.section);
+        let referred = uses.sections().chain(with_functions);
         place_empty(&mut sections, referred, &mut layout)?;
+        let (slots, stubs) = uses.count_tables();
         let mut object = Self {
             sections,
             symbols,
@@ -110,7 +108,7 @@ impl<'d> Object<'d> {
             needs: Needs::default(),
             section_bytes: 0,
         };
-        object.finish(layout)?;
+        object.finish(layout, slots, stubs)?;
         Ok(object)
     }
 
@@ -154,8 +152,7 @@ impl<'d> Object<'d> {
     }
 
     /// Adds padding, stubs, GOT and the table's end, and says what is needed.
-    fn finish(&mut self, mut layout: Layout) -> Result<(), LinkError> {
-        let (slots, stubs) = self.count_tables();
+    fn finish(&mut self, mut layout: Layout, slots: u64, stubs: u64) -> Result<(), LinkError> {
         self.code_end = layout.text.size;
         if self.code_end > 0 || stubs > 0 {
             // One byte at least, so that the return address of a call that ends
@@ -184,32 +181,72 @@ impl<'d> Object<'d> {
         };
         Ok(())
     }
+}
+
+/// What relocations do with symbols.
+struct Uses<'s, 'd> {
+    symbols: &'s [Symbol<'d>],
+    /// By symbol.
+    bits: Vec<u8>,
+    /// Whether any wants to know where the GOT is.
+    base: bool,
+}
+
+impl<'s, 'd> Uses<'s, 'd> {
+    /// Some relocation refers to it.
+    const REFERRED: u8 = 1;
+    /// It may need a GOT slot.
+    const SLOT: u8 = 2;
+    /// It may need a stub.
+    const STUB: u8 = 4;
+
+    fn new(symbols: &'s [Symbol<'d>]) -> Self {
+        Self {
+            symbols,
+            bits: vec![0; symbols.len()],
+            base: false,
+        }
+    }
+
+    /// Notes a relocation. False if its field or its symbol does not exist.
+    fn note(&mut self, section: &Section<'_>, relocation: &Relocation) -> bool {
+        let site = site(section, relocation, 0);
+        let width = x86_64::width(site.kind).unwrap_or(0) as u64;
+        let end = relocation.r_offset(Le).checked_add(width);
+        let symbol = relocation.r_sym(Le, false) as usize;
+        let inside = end.is_some_and(|end| end <= section.bytes.len() as u64);
+        let Some(bits) = self.bits.get_mut(symbol).filter(|_| inside) else {
+            return false;
+        };
+        *bits |= Self::REFERRED;
+        match x86_64::wants(&site) {
+            Wants::Nothing => {}
+            Wants::Base => self.base = true,
+            Wants::Slot => *bits |= Self::SLOT,
+            Wants::Stub => *bits |= Self::STUB,
+        }
+        true
+    }
+
+    /// The sections that are referred to.
+    fn sections(&self) -> impl Iterator<Item = usize> {
+        let all = self.symbols.iter().zip(&self.bits);
+        all.filter_map(|(symbol, bits)| match symbol.definition {
+            Definition::In { section, .. } if *bits != 0 => Some(section),
+            _ => None,
+        })
+    }
 
     /// How many GOT slots and stubs there can be at most.
     fn count_tables(&self) -> (u64, u64) {
-        const SLOT: u8 = 1;
-        const STUB: u8 = 2;
-        let mut wanted = vec![0u8; self.symbols.len()];
-        let mut base = false;
-        for relocations in &self.relocations {
-            let section = &self.sections[relocations.section];
-            for relocation in relocations.all {
-                let symbol = relocation.r_sym(Le, false) as usize;
-                let site = site(section, relocation, 0);
-                match x86_64::wants(&site) {
-                    Wants::Nothing => {}
-                    Wants::Base => base = true,
-                    Wants::Slot => wanted[symbol] |= SLOT,
-                    Wants::Stub if self.symbols[symbol].is_elsewhere() => {
-                        wanted[symbol] |= SLOT | STUB;
-                    }
-                    Wants::Stub => {}
-                }
-            }
+        let (mut slots, mut stubs) = (0, 0);
+        for (symbol, bits) in self.symbols.iter().zip(&self.bits) {
+            let stub = bits & Self::STUB != 0 && symbol.is_elsewhere();
+            slots += u64::from(stub || bits & Self::SLOT != 0);
+            stubs += u64::from(stub);
         }
-        let count = |bit: u8| wanted.iter().filter(|&&bits| bits & bit != 0).count() as u64;
         // The GOT has an address even if it is empty.
-        (count(SLOT).max(u64::from(base)), count(STUB))
+        (slots.max(u64::from(self.base)), stubs)
     }
 }
 
@@ -235,7 +272,7 @@ fn parse_relocations<'d>(
     table: &SectionTable<'d>,
     symbol_table: SectionIndex,
     sections: &[Section<'d>],
-    symbols: usize,
+    uses: &mut Uses<'_, 'd>,
 ) -> Result<Vec<Relocations<'d>>, LinkError> {
     let mut relocations = Vec::new();
     for header in table.iter() {
@@ -259,7 +296,7 @@ fn parse_relocations<'d>(
         if link != symbol_table {
             return Err(LinkError::malformed("relocations without a symbol table"));
         }
-        if !all.iter().all(|one| is_inside(one, target, symbols)) {
+        if !all.iter().all(|one| uses.note(target, one)) {
             return Err(LinkError::malformed(format!(
                 "a relocation outside of its section `{}` or symbol table",
                 target.name
@@ -268,30 +305,6 @@ fn parse_relocations<'d>(
         relocations.push(Relocations { section, all });
     }
     Ok(relocations)
-}
-
-/// The sections that relocations refer to, and those with functions.
-fn referred_sections(
-    symbols: &[Symbol<'_>],
-    functions: &[Function<'_>],
-    relocations: &[Relocations<'_>],
-) -> impl Iterator<Item = usize> {
-    let all = relocations.iter().flat_map(|one| one.all);
-    let referred = all.filter_map(|relocation| {
-        match symbols[relocation.r_sym(Le, false) as usize].definition {
-            Definition::In { section, .. } => Some(section),
-            _ => None,
-        }
-    });
-    referred.chain(functions.iter().map(|function| function.section))
-}
-
-/// Whether field and symbol of a relocation exist.
-fn is_inside(relocation: &Relocation, section: &Section<'_>, symbols: usize) -> bool {
-    let width = x86_64::width(relocation.r_type(Le, false)).unwrap_or(0) as u64;
-    let end = relocation.r_offset(Le).checked_add(width);
-    end.is_some_and(|end| end <= section.bytes.len() as u64)
-        && (relocation.r_sym(Le, false) as usize) < symbols
 }
 
 /// Checks the unwind records of all `.eh_frame` sections, and places them. A

@@ -192,7 +192,7 @@ pub(super) fn parse_functions<'d>(
     symbols: &[Symbol<'d>],
     sections: &[Section<'d>],
 ) -> Result<Vec<Function<'d>>, LinkError> {
-    let mut functions = Vec::new();
+    let mut functions = Vec::with_capacity(symbols.len());
     for (entry, symbol) in table.iter().zip(symbols) {
         let Definition::In { section, offset } = symbol.definition else {
             continue;

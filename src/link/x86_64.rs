@@ -341,7 +341,7 @@ fn is_branch(site: &Site<'_>) -> bool {
 pub(super) fn patch(
     site: &Site<'_>,
     target: &Target,
-    tables: &mut dyn Tables,
+    tables: &mut impl Tables,
 ) -> Result<Option<Patch>, Fault> {
     let s = i128::from(target.address);
     let a = i128::from(site.addend);
@@ -392,7 +392,7 @@ pub(super) fn patch(
 }
 
 /// A direct branch, or one through a stub where that is too far.
-fn branch(direct: i128, from: i128, tables: &mut dyn Tables) -> Result<Patch, Fault> {
+fn branch(direct: i128, from: i128, tables: &mut impl Tables) -> Result<Patch, Fault> {
     match signed(direct, 4) {
         Ok(patch) => Ok(patch),
         Err(far) => match tables.stub()? {

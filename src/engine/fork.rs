@@ -10,10 +10,12 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
+use crossbeam_epoch::Collector;
+
 use super::core::Core;
 use super::{exit, quiet};
 use crate::invalidate::hold_for_fork;
-use crate::method::{ASKED_BY_RECLAIMER, Key};
+use crate::method::{self, ASKED_BY_RECLAIMER, Key};
 use crate::sync::plain::{Mutex, MutexGuard};
 
 /// Shared while linking and recycling, exclusive while the process forks.
@@ -97,6 +99,7 @@ struct Held {
     caches: Vec<Arc<dyn Forks>>,
     list: MutexGuard<'static, Vec<Weak<dyn Forks>>>,
     inside: MutexGuard<'static, quiet::State>,
+    epochs: MutexGuard<'static, Option<Collector>>,
     quiet: RwLockWriteGuard<'static, ()>,
 }
 
@@ -133,12 +136,16 @@ unsafe extern "C" fn prepare() {
             caches,
             list,
             inside: quiet::hold_for_fork(),
+            epochs: method::hold_for_fork(),
             quiet,
         })
     };
 }
 
-fn finish(tell: impl Fn(&dyn Forks), tell_inside: impl FnOnce(&mut quiet::State)) {
+fn finish(
+    tell: impl Fn(&dyn Forks),
+    tell_inside: impl FnOnce(&mut quiet::State, &mut Option<Collector>),
+) {
     // SAFETY: on the thread that ran `prepare`, which holds `FORKING` exclusively.
     let Some(held) = (unsafe { (*HELD.0.get()).take() }) else {
         return;
@@ -149,20 +156,27 @@ fn finish(tell: impl Fn(&dyn Forks), tell_inside: impl FnOnce(&mut quiet::State)
         caches,
         list,
         mut inside,
+        mut epochs,
         quiet,
     } = held;
-    tell_inside(&mut inside);
+    tell_inside(&mut inside, &mut epochs);
     caches.iter().for_each(|cache| tell(&**cache));
-    drop((assumptions, guards, list, inside, quiet));
+    drop((assumptions, guards, list, inside, epochs, quiet));
     // Last: if ours is the last hold on a cache it is torn down here, which needs the locks.
     drop(caches);
 }
 
 unsafe extern "C" fn parent() {
-    finish(|cache| cache.in_parent(), |_| {});
+    finish(|cache| cache.in_parent(), |_, _| {});
 }
 
 unsafe extern "C" fn child() {
     exit::in_child();
-    finish(|cache| cache.in_child(), quiet::in_child);
+    finish(
+        |cache| cache.in_child(),
+        |inside, epochs| {
+            quiet::in_child(inside);
+            method::in_child(epochs);
+        },
+    );
 }

@@ -69,8 +69,10 @@ type Remains<K> = ((Vec<Arc<Method<K>>>, Vec<Arc<Inner>>), Charge);
 pub(crate) struct Reclaim<K: Key> {
     reclaimer: Reclaimer,
     wakes: Vec<Wake<K>>,
-    /// Methods that the table has forgotten. Some bytes each: nobody waits for that.
-    forgotten: Vec<(Grace, Forgotten<K>)>,
+    /// Methods that the table has forgotten. What it forgets meanwhile waits there, for the next grace period.
+    forgotten: Option<(Grace, Forgotten<K>)>,
+    /// It has forgotten so many that they count. Some bytes each: nobody waits for a few.
+    forgotten_much: bool,
     /// Their grace period is over, and a stack or a lease holds them: looked at again and again.
     held: Vec<Corpse<K>>,
     /// The system refused to unmap them: to be tried again.
@@ -90,7 +92,8 @@ impl<K: Key> Reclaim<K> {
         Self {
             reclaimer: Reclaimer::new(domain),
             wakes: Vec::new(),
-            forgotten: Vec::new(),
+            forgotten: None,
+            forgotten_much: false,
             held: Vec::new(),
             refused: Vec::new(),
             remains: 0,
@@ -128,7 +131,10 @@ impl<K: Key> Reclaim<K> {
 
     /// How long the oldest grace period that is not over has been running.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        self.wakes.iter().map(|w| w.grace.age()).max()
+        let forgotten = self.forgotten.as_ref().filter(|_| self.forgotten_much);
+        let graces = self.wakes.iter().map(|w| &w.grace);
+        let graces = graces.chain(forgotten.map(|(grace, _)| grace));
+        graces.map(Grace::age).max()
     }
 
     pub(crate) fn bury_dead_participants(&mut self) {
@@ -143,7 +149,7 @@ impl<K: Key> Core<K> {
             let waits = self.maintain();
             let (oldest, asks, tidy) = {
                 let reclaim = lock(&self.reclaim);
-                let tidy = reclaim.forgotten.is_empty();
+                let tidy = reclaim.forgotten.is_none();
                 (reclaim.oldest(), reclaim.asking.asks(), tidy)
             };
             let patience = match oldest {
@@ -167,20 +173,16 @@ impl<K: Key> Core<K> {
         }
         let mut reclaim = lock(&self.reclaim);
         let contexts = self.retire(&mut reclaim);
-        let forgotten = self.table.take_forgotten();
-        if !forgotten.is_empty() {
-            let grace = reclaim.reclaimer.start();
-            reclaim.forgotten.push((grace, forgotten));
-        }
+        self.take_forgotten(&mut reclaim);
         // For what is held too: safepoints do something only when the tick has moved.
         let idle = reclaim.wakes.is_empty() && reclaim.held.is_empty();
-        if !idle || !reclaim.forgotten.is_empty() {
+        if !idle || reclaim.forgotten.is_some() {
             reclaim.reclaimer.step();
         }
-        let (forgotten, remembered): (Vec<_>, _) = std::mem::take(&mut reclaim.forgotten)
-            .into_iter()
-            .partition(|(grace, _)| grace.is_over());
-        reclaim.forgotten = remembered;
+        let is_over = |(grace, forgotten): &mut (Grace, Forgotten<K>)| {
+            (grace.is_over() || !kept("forgotten.grace")) && forgotten.is_over()
+        };
+        let forgotten = reclaim.forgotten.take_if(is_over);
         let (over, running) = std::mem::take(&mut reclaim.wakes)
             .into_iter()
             .partition(|w| w.grace.is_over() || !kept("recycle.grace"));
@@ -204,7 +206,10 @@ impl<K: Key> Core<K> {
         // User code from here on (a backend's contexts, keys, the prelude): no lock is held.
         self.tell_of_stall(stalled);
         self.look_for_overtime();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(forgotten)));
+        if let Some((_, forgotten)) = forgotten {
+            // SAFETY: both kinds of readers have left it: it said so, and so did a grace period that began when it was taken.
+            unsafe { forgotten.destroy() };
+        }
         let bytes = self.dispose(contexts);
         for (kept, charge) in remains {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
@@ -222,6 +227,20 @@ impl<K: Key> Core<K> {
             outbox.tell();
         }
         waits
+    }
+
+    /// Starts a grace period for what the table has forgotten, unless one runs.
+    fn take_forgotten(&self, reclaim: &mut Reclaim<K>) {
+        if reclaim.forgotten.is_none() {
+            let forgotten = self.table.take_forgotten();
+            if forgotten.len() > 0 {
+                let grace = reclaim.reclaimer.start();
+                reclaim.forgotten = Some((grace, forgotten));
+            }
+        }
+        let taken = reclaim.forgotten.as_ref();
+        let taken = taken.map_or(0, |(_, forgotten)| forgotten.len());
+        reclaim.forgotten_much = self.table.has_forgotten_much(taken);
     }
 
     /// Starts a grace period for what died, and for who waits. Returns the contexts of what died:
@@ -413,6 +432,10 @@ impl<K: Key> Core<K> {
         }
         guarded(&mut || drop(ledger.take_failed()));
         guarded(&mut || self.table.release_all());
+        if let Some((_, forgotten)) = reclaim.forgotten.take() {
+            // SAFETY: the table is read by who has the cache, and nobody has it.
+            unsafe { forgotten.destroy() };
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub use fallback::{
 #[cfg(feature = "_loom")]
 #[allow(unused_imports, reason = "for models")]
 pub(crate) use map::Map;
+pub(crate) use map::{hold_for_fork, in_child};
 pub(crate) use record::{Method, Phase, Resident, State};
 pub(crate) use resolve::ResolveContext;
 #[cfg(feature = "_checked")]

@@ -1,13 +1,14 @@
 //! Key -> method, without locks for readers, and cell number -> method, for thunks.
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use super::Key;
 use super::callback::Callbacks;
 use super::cells::Cells;
 use super::fallback::Fallbacks;
-use super::map::{COUNTS, Map, Unlinked};
+use super::map::{COUNTS, MUCH, Map, Unlinked};
 use super::record::Method;
 use super::resolve::ResolveContext;
 use crate::code::CodeSpace;
@@ -45,13 +46,10 @@ type Owners<K> = Box<[AtomicPtr<Method<K>>]>;
 /// Entry and word of a key's fallback, if it has one.
 type FallbackOf<K> = Box<dyn Fn(&K) -> Option<(usize, usize)> + Send + Sync>;
 
-/// What was forgotten, after which that is to be taken apart soon.
-const MUCH: usize = 1024;
-
 /// All methods that anybody can mention. The map holds them weakly: what keeps a method alive is
 /// listed at [`Method`].
 pub(crate) struct Table<K: Key> {
-    map: Map<K, Weak<Method<K>>>,
+    map: ManuallyDrop<Map<K, Weak<Method<K>>>>,
     owners: Box<[OnceLock<Owners<K>>]>,
     /// Methods so far.
     born: AtomicU64,
@@ -95,7 +93,7 @@ impl<K: Key> Table<K> {
     ) -> Result<Self, Error> {
         let context = Box::new(context);
         Ok(Self {
-            map: Map::new(),
+            map: ManuallyDrop::new(Map::new()),
             owners: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             born: AtomicU64::new(0),
             on_probation: AtomicUsize::new(0),
@@ -138,18 +136,23 @@ impl<K: Key> Table<K> {
         let near = |cell| self.cells.fetch(cell);
         let load = |cell, _: &_| {
             let word = self.cells.word(cell);
-            let code = word.entry.load(Ordering::Acquire);
+            let code = word.load();
             (code, word.is_code_in_use(code))
         };
-        // SAFETY: the thread is pinned, as the caller has seen to it in this cache; and what was taken is dropped only
+        // SAFETY: the thread is pinned, as the caller has seen to it in this cache; and what was taken is destroyed only
         // after a grace period that began later.
         unsafe { self.map.look(key, near, load) }
     }
 
-    /// What was forgotten since the last time: to be dropped after a grace period that begins after this call, by
+    /// What was forgotten since the last time: to be destroyed after a grace period that begins after this call, by
     /// somebody who has no lock.
     pub(crate) fn take_forgotten(&self) -> Forgotten<K> {
         self.map.take_unlinked()
+    }
+
+    /// Whether so much is forgotten, besides what was taken, that its memory counts.
+    pub(crate) fn has_forgotten_much(&self, taken: usize) -> bool {
+        self.map.unlinked() + taken >= MUCH
     }
 
     /// The key's method, made if need be.
@@ -227,8 +230,11 @@ impl<K: Key> Table<K> {
             return;
         }
         let this: *const Method<K> = method;
+        if !kept("forget.gone_first") {
+            self.cells.give_back(method.cell);
+        }
         // A successor may have taken the key already.
-        let forgotten = self.map.remove(method.hash, |weak| {
+        let much = self.map.remove(method.hash, |weak| {
             std::ptr::eq(weak.as_ptr(), this) || !kept("forget.own")
         });
         self.owner(method.cell)
@@ -236,8 +242,10 @@ impl<K: Key> Table<K> {
         if method.fallback.is_some() {
             self.fallbacks.clear(method.cell);
         }
-        self.cells.give_back(method.cell);
-        if forgotten >= MUCH {
+        if kept("forget.gone_first") {
+            self.cells.give_back(method.cell);
+        }
+        if much {
             (self.call)();
         }
     }
@@ -338,5 +346,14 @@ impl<K: Key> Table<K> {
     /// Methods that can be mentioned.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
+    }
+}
+
+impl<K: Key> Drop for Table<K> {
+    fn drop(&mut self) {
+        if !self.abandoned.load(Ordering::Relaxed) {
+            // SAFETY: once, and nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
     }
 }

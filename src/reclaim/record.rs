@@ -240,6 +240,7 @@ impl Record {
         unsafe {
             let local = (*self.local.get()).as_ref();
             let local = local.expect("taken only when the participant ends");
+            debug_assert!((*self.guard.get()).is_none(), "it is pinned");
             self.guard.get().write(kept("pin").then(|| local.pin()));
         }
         self.seen.store(domain.tick(), Ordering::Relaxed);

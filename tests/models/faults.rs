@@ -37,8 +37,16 @@ faults! {
     3 "names::grow": "list.len.store" "list.len.load" "symbols.add";
     3 "names::forget": "symbols.begin" "symbols.end" "symbols.load" "symbols.discard" "symbols.readers" "symbols.wait"
          "symbols.begin by acq-rel" "symbols.readers by acq-rel" "symbols.load by acq-rel" "symbols.discard by acq-rel";
-    2 "keys::look_up": "map.push" "map.link" "map.defer";
+    2 "keys::look_up": "map.push" "map.link" "map.wait";
     2 "keys::grow": "map.array.load" "map.array.store";
+    2 "keys::forgotten": "grace.wait" "map.push" "map.link";
+    2 "keys::look_while_it_grows": "grace.wait" "map.array.load" "map.array.store";
+    2 "keys::go_past": "map.grave";
+    2 "keys::make_twice": "map.compared";
+    2 "keys::number_again": "look.gone" "unlink.gone" "entry.load";
+    2 "keys::number_given_back": "forget.gone_first";
+    1 "keys::marked_by_another": "map.mark" "map.over";
+    2 "keys::reclaimed": "forgotten.grace";
     2 "keys::one_cell": "forget.own" "intern.stands";
     2 "keys::cell_again": "give_back.empty";
     2 "evicting::retire": "retire.unlinked_first" "evict.unlink" "recycle.grace";

@@ -15,7 +15,7 @@ mod inner {
         pub(in super::super) fn read(&self) {}
 
         #[inline(always)]
-        pub(in super::super) fn write(&self) {}
+        pub(in super::super) fn end(&self) {}
     }
 }
 
@@ -23,21 +23,28 @@ mod inner {
 mod inner {
     use loom::cell::UnsafeCell;
 
-    pub(in super::super) struct Watched(UnsafeCell<()>);
+    /// Whether it is there: so it is found out who comes too late, and who is not ordered.
+    pub(in super::super) struct Watched(UnsafeCell<bool>);
 
     impl Watched {
         pub(in super::super) fn new() -> Self {
-            let new = Self(UnsafeCell::new(()));
-            new.write();
+            let new = Self(UnsafeCell::new(false));
+            // SAFETY: loom's pointer is good for the time of the call.
+            new.0.with_mut(|there| unsafe { *there = true });
             new
         }
 
+        #[track_caller]
         pub(in super::super) fn read(&self) {
-            self.0.with(|_| ());
+            // SAFETY: as above.
+            let there = |there: *const bool| unsafe { *there };
+            assert!(self.0.with(there), "it was looked at when it was gone");
         }
 
-        pub(in super::super) fn write(&self) {
-            self.0.with_mut(|_| ());
+        #[track_caller]
+        pub(in super::super) fn end(&self) {
+            // SAFETY: as above.
+            self.0.with_mut(|there| unsafe { *there = false });
         }
     }
 }

@@ -38,7 +38,7 @@ soak: deps ## Run everything at once for ten minutes, or SOAK_SECONDS, and hold 
 long: deps ## Run the tests' long forms: a million evictions, damaged files, all programs, churn; hours
 	INKPOT_SOAK=1 $(CARGO) test --release --lib -- --nocapture link::tests::fuzz link::tests::agreement
 	$(CARGO) build --release --examples
-	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn \
+	INKPOT_SOAK=1 $(CARGO) test --release --test stress --test state_machine --test assumptions --test churn --test by_key \
 	    --test injected --test signals --test fuzz_corpus --test random_ir --test run_ir_damaged --test lua --test corpus -- --nocapture
 
 sanitize: deps ## Run tests under AddressSanitizer, ThreadSanitizer and valgrind; wants nightly; half an hour

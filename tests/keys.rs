@@ -230,3 +230,22 @@ fn keys_that_panic_when_they_go_end_nothing() {
     drop(me);
     drop(cache);
 }
+
+#[test]
+fn a_key_that_panics_in_a_look_up_for_code() {
+    let cache = Cache::builder(Adders).build().unwrap();
+    let me = cache.participant("test");
+    let handles: Vec<_> = (0..100).map(|n| method(&cache, n).unwrap()).collect();
+    handles[7].get(&mut me.pin()).map(drop).unwrap();
+    let guard = me.pin();
+    // SAFETY: `Adders` emits every key with this type, and keys call nothing.
+    let entry = || unsafe { cache.entry::<Unary>(&Touchy(7), &guard) };
+    for _ in 0..10 {
+        assert!(panics(Trouble::Hash, entry));
+        assert!(panics(Trouble::Eq, entry));
+        assert!(!panics(Trouble::Clone, entry));
+        let entry = entry().expect("it is resident");
+        // SAFETY: the type is right.
+        assert_eq!(unsafe { entry.call(1) }, 8);
+    }
+}

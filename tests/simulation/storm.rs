@@ -201,7 +201,7 @@ fn life(caller: Caller, cache: Cache<Code>, random: &mut Random, leaves_cache: b
 fn govern(caller: &Caller, cache: &Cache<Code>, random: &mut Random) {
     let index = any(random, caller.shared.methods.len());
     let key = &caller.shared.methods[index];
-    match random.below(15) {
+    match random.below(17) {
         0 => drop(caller.shared.invalidate(index, cache)),
         1 => drop(caller.shared.fall(any(random, 2))),
         2 => drop(cache.evict(key)),
@@ -222,6 +222,15 @@ fn govern(caller: &Caller, cache: &Cache<Code>, random: &mut Random) {
             let token = caller.shared.invalidate(index, cache);
             let waited = token.wait_for(Duration::from_millis(20));
             world::note(u64::from(waited.is_ok()));
+        }
+        14 | 15 => {
+            let guard = caller.me.pin();
+            let floors = caller.shared.floors();
+            // SAFETY: all methods have this type, and to compare their keys calls nothing.
+            if let Some(entry) = unsafe { cache.entry::<Unary>(key, &guard) } {
+                let entry = address(&entry);
+                caller.call(index, entry, floors, &mut || errand(caller, random));
+            }
         }
         _ => {
             let statistics = cache.statistics();

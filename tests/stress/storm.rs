@@ -318,11 +318,18 @@ impl<W: Work> Quantum<'_, W> {
         // SAFETY: the type of all methods of this cache.
         let handle: Handle<W, W::F> = unsafe { self.cache.method(&key) }.unwrap();
         match random.below(100) {
-            0..40 => match handle.entry(guard) {
-                // SAFETY: the pointer is used under this guard only.
-                Some(entry) => self.call(key, unsafe { entry.pointer() }, true, random),
-                None => self.request_some(random),
-            },
+            n @ 0..40 => {
+                let entry = match n < 20 {
+                    true => handle.entry(guard),
+                    // SAFETY: the type of all methods of this cache, whose keys call nothing.
+                    false => unsafe { self.cache.entry(&key, guard) },
+                };
+                match entry {
+                    // SAFETY: the pointer is used under this guard only.
+                    Some(entry) => self.call(key, unsafe { entry.pointer() }, true, random),
+                    None => self.request_some(random),
+                }
+            }
             40..60 => {
                 self.held = [const { None }; 8];
                 let entry = handle.get(guard).unwrap();

@@ -332,11 +332,13 @@ impl<T> Lists<T> {
         self.take_out(id)
     }
 
-    /// When most numbers stand for nothing, they go. Each was put there by somebody, so that costs
-    /// little for each.
+    /// When most numbers stand for nothing, they go, and so does the room that a burst of requests took. Each was put
+    /// there by somebody, so that costs little for each.
     fn clear_away(&mut self) {
+        let len = self.tickets.len();
+        let roomy = self.tickets.capacity() > 8 * len + SPARE;
         // Each request has a number in two lists.
-        if self.numbers <= 4 * self.tickets.len() + SPARE {
+        if self.numbers <= 4 * len + SPARE && !roomy {
             return;
         }
         let tickets = &self.tickets;
@@ -348,7 +350,14 @@ impl<T> Lists<T> {
             ages.retain(|&(n, id)| tickets.get(&id).is_some_and(|t| t.since == n));
         }
         self.classes.retain(|lists| lists.requests > 0);
-        self.numbers = 2 * self.tickets.len();
+        self.numbers = 2 * len;
+        if roomy {
+            self.tickets.shrink_to(2 * len);
+            for lists in &mut self.classes {
+                let all = lists.levels.iter_mut().chain([&mut lists.ages]);
+                all.for_each(|list| list.shrink_to(2 * list.len()));
+            }
+        }
     }
 }
 

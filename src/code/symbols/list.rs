@@ -8,10 +8,10 @@ use crate::sync::fault::order;
 use crate::sync::life;
 use crate::sync::of_process::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering};
 
-/// Entries in each of a list's first two chunks; each further two have twice as many as the last.
+/// Entries in each of a list's first four chunks; each further four have twice as many as the last.
 const FIRST_CHUNK: usize = if cfg!(feature = "_loom") { 1 } else { 8 };
 /// Chunks for more functions than a slot can hold, which are 16 bytes apart.
-const CHUNKS: usize = 18;
+const CHUNKS: usize = 36;
 
 /// One for each method: so all in it is as short as it can be. Code is less than 2 GiB away from all other code.
 struct Entry {
@@ -48,14 +48,14 @@ pub(super) struct List {
 
 /// The chunk of entry `i`, and its place there.
 fn position(i: usize) -> (usize, usize) {
-    let pair = (i / (2 * FIRST_CHUNK) + 1).ilog2() as usize;
-    let at = i - 2 * FIRST_CHUNK * ((1 << pair) - 1);
-    let len = FIRST_CHUNK << pair;
-    (2 * pair + at / len, at % len)
+    let four = (i / (4 * FIRST_CHUNK) + 1).ilog2() as usize;
+    let at = i - 4 * FIRST_CHUNK * ((1 << four) - 1);
+    let len = FIRST_CHUNK << four;
+    (4 * four + at / len, at % len)
 }
 
 fn chunk_len(chunk: usize) -> usize {
-    FIRST_CHUNK << (chunk / 2)
+    FIRST_CHUNK << (chunk / 4)
 }
 
 impl List {

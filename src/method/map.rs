@@ -137,7 +137,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         let item = match is_it {
             true => item,
             // It is not the first with its hash in the first bucket, or not there.
-            false => seldom(|| find(buckets, hash, |item| item.is(key)))?.item,
+            false => seldom(move || find(buckets, hash, |item| item.is(key)))?.item,
         };
         // SAFETY: as above.
         let item = unsafe { &*item };
@@ -209,7 +209,7 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
             unsafe { writer.unlink(item) };
             return true;
         }
-        let buckets = match writer.used < buckets.places() / 2 {
+        let buckets = match writer.used < buckets.most() {
             true => buckets,
             false => self.resize(&mut writer, self.len() + 1),
         };
@@ -315,7 +315,7 @@ impl<K, V> Writer<K, V> {
             let bucket = buckets.bucket(at);
             match bucket.position(|item| !is_item(item)) {
                 Some(i) => break (bucket, i),
-                None => at = buckets.after(at), // half of all places are null
+                None => at = buckets.after(at), // at least half of all places are null
             }
         };
         if bucket.items[i].load(Ordering::Relaxed).is_null() {

@@ -28,7 +28,11 @@ fn fill_store() {
 }
 
 fn maintain(cache: &Cache<Key>) {
-    while cache.maintain() {
+    // What it returns says nothing of what the table has let go of.
+    for _ in 0..8 {
+        while cache.maintain() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -41,12 +45,14 @@ fn check(filling: &Filling) {
     // So many methods that the table does not grow in the middle of it.
     let others = match filling.kind {
         Kind::Strangers => 17_000,
-        _ => 0,
+        _ => 1_100,
     };
     let other = |n: u32| method(&cache, Kind::Gate, 2_000_000 + n);
     let _others: Vec<_> = (0..others).map(other).collect();
     // What the table had before is freed when others come and go.
-    (0..others).for_each(|n| drop(other(others + n)));
+    if filling.kind == Kind::Strangers {
+        (0..others).for_each(|n| drop(other(others + n)));
+    }
     let warm_up = Filling {
         methods: 128,
         ..*filling

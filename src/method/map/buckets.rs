@@ -10,6 +10,9 @@ use crate::sync::fault::order;
 pub(super) const WIDTH: usize = if cfg!(feature = "_loom") { 1 } else { 4 };
 /// The fewest buckets.
 pub(super) const FEWEST: usize = if cfg!(feature = "_loom") { 4 } else { 16 };
+/// Up to so many buckets are sparse: that is little memory, and then hardly a key is not in the first bucket that is looked
+/// into, which the processor does not foresee.
+const SPARSE: usize = if cfg!(feature = "_loom") { 1 } else { 4096 };
 
 /// What a key leads to. Two of them with short keys are a cache line.
 #[repr(align(32))]
@@ -60,6 +63,31 @@ impl<K, V> Bucket<K, V> {
     }
 
     /// A bit for each place that has this hash.
+    #[cfg(all(target_arch = "x86_64", not(feature = "_checked")))]
+    #[inline(always)]
+    pub(super) fn places(&self, hash: u32) -> u32 {
+        use std::arch::x86_64::{
+            __m128i, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_ps, _mm_set1_epi32,
+        };
+        const { assert!(WIDTH == 4) };
+        let hashes: __m128i;
+        // SAFETY: it reads the sixteen bytes of the four hashes, and changes nothing. Others may store hashes meanwhile, so
+        // it must not be a load of Rust's; to the processor it is four relaxed ones, none of which is torn.
+        unsafe {
+            std::arch::asm!(
+                "movdqu {}, xmmword ptr [{}]", out(xmm_reg) hashes, in(reg) &raw const self.hashes,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        // SAFETY: every processor of this kind has SSE2.
+        unsafe {
+            let same = _mm_cmpeq_epi32(hashes, _mm_set1_epi32(hash as i32));
+            _mm_movemask_ps(_mm_castsi128_ps(same)) as u32
+        }
+    }
+
+    /// A bit for each place that has this hash.
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "_checked"))))]
     #[inline(always)]
     pub(super) fn places(&self, hash: u32) -> u32 {
         let same = |i: usize| u32::from(self.hashes[i].load(Ordering::Relaxed) == hash) << i;
@@ -88,9 +116,13 @@ impl<K, V> Bucket<K, V> {
 pub(super) struct Buckets<K, V>(pub(super) Box<[Bucket<K, V>]>, pub(super) Watched);
 
 impl<K, V> Buckets<K, V> {
-    /// For so many items: three eighths of the places at most, so that it is not full at once.
+    /// For so many items: three quarters of what it may have at most, so that it is not full at once.
     pub(super) fn for_items(len: usize) -> Self {
         let many = (len * 8).div_ceil(3 * WIDTH).next_power_of_two();
+        let many = match 2 * many <= SPARSE {
+            true => 2 * many,
+            false => many.max(2 * SPARSE),
+        };
         let many = many.max(FEWEST);
         let mut buckets = Vec::with_capacity(many);
         prefer_huge_pages(buckets.spare_capacity_mut());
@@ -104,6 +136,12 @@ impl<K, V> Buckets<K, V> {
 
     pub(super) fn places(&self) -> usize {
         self.len() * WIDTH
+    }
+
+    /// Places that may be other than null.
+    pub(super) fn most(&self) -> usize {
+        let part = if self.len() <= SPARSE { 4 } else { 2 };
+        self.places() / part
     }
 
     /// Which bucket the search for a hash begins with.

@@ -148,6 +148,7 @@ fn counted(number: u32) -> Counted {
 #[test]
 fn growing_and_shrinking_neither_copy_nor_lose_keys() {
     const MANY: u32 = 5_000;
+    const FEW: u32 = 5;
     let map = Map::new();
     for key in 0..MANY {
         put(&map, counted(key), key);
@@ -156,11 +157,11 @@ fn growing_and_shrinking_neither_copy_nor_lose_keys() {
     for key in 0..MANY {
         assert_eq!(get(&map, &counted(key)), Some(key));
     }
-    for key in 10..MANY {
+    for key in FEW..MANY {
         map.remove(map.hash(&counted(key)), |v| *v == key);
     }
     assert_eq!(buckets(&map), FEWEST);
-    for key in 0..10 {
+    for key in 0..FEW {
         assert_eq!(get(&map, &counted(key)), Some(key));
     }
     assert_eq!(
@@ -169,8 +170,8 @@ fn growing_and_shrinking_neither_copy_nor_lose_keys() {
         "destroyed at once"
     );
     take_apart(&map);
-    assert_eq!(ALIVE.load(Ordering::Relaxed), 10);
-    for key in 0..5 {
+    assert_eq!(ALIVE.load(Ordering::Relaxed), FEW as usize);
+    for key in 0..FEW / 2 {
         map.remove(map.hash(&counted(key)), |v| *v == key);
     }
     drop(map);

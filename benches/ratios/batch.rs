@@ -8,7 +8,7 @@ use inkpot::OptLevel;
 use inkpot::inkwell::OptimizationLevel;
 use inkpot::inkwell::comdat::ComdatSelectionKind;
 use inkpot::inkwell::context::Context;
-use inkpot::inkwell::module::Linkage;
+use inkpot::inkwell::module::{Linkage, Module};
 use inkpot::inkwell::passes::PassBuilderOptions;
 use inkpot::inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine,
@@ -122,6 +122,20 @@ impl Bare {
 
     /// Compiles a burst, and passes each object on with its number. The contexts are to be disposed of by the caller.
     pub fn each(&mut self, mut object: impl FnMut(u64, Vec<u8>)) -> Vec<Context> {
+        self.contexts(|bare, context, number| object(number, bare.compile(context, number)))
+    }
+
+    /// Emits and optimises a burst, and passes each module on with its symbol. The contexts are to be disposed of by the
+    /// caller, after the modules.
+    pub fn modules(&mut self, mut module: impl FnMut(Module<'_>, &str)) -> Vec<Context> {
+        self.contexts(|bare, context, number| {
+            let size = bare.size;
+            let all = [(Name { size, number }, format!("method.{number}"))];
+            module(bare.optimised(context, &all), &all[0].1);
+        })
+    }
+
+    fn contexts(&mut self, mut each: impl FnMut(&Self, &Context, u64)) -> Vec<Context> {
         let names = self.next..self.next + self.methods;
         self.next = names.end;
         let mut contexts = Vec::new();
@@ -131,8 +145,7 @@ impl Bare {
                 methods::prelude(&context);
                 contexts.push(context);
             }
-            let context = contexts.last().expect("just made");
-            object(number, self.compile(context, number));
+            each(self, contexts.last().expect("just made"), number);
         }
         contexts
     }
@@ -154,7 +167,8 @@ impl Bare {
         self.compile_into(&context, all, apart)
     }
 
-    fn compile_into(&self, context: &Context, all: &[(Name, String)], apart: bool) -> Vec<u8> {
+    /// A module of methods.
+    fn optimised<'ctx>(&self, context: &'ctx Context, all: &[(Name, String)]) -> Module<'ctx> {
         let module = context.create_module("methods");
         module.set_triple(&self.machine.get_triple());
         module.set_data_layout(&self.machine.get_target_data().get_data_layout());
@@ -170,6 +184,11 @@ impl Bare {
         module
             .run_passes(self.passes, &self.machine, PassBuilderOptions::create())
             .expect("it is optimised");
+        module
+    }
+
+    fn compile_into(&self, context: &Context, all: &[(Name, String)], apart: bool) -> Vec<u8> {
+        let module = self.optimised(context, all);
         if apart {
             for (_, symbol) in all {
                 let function = module.get_function(symbol).expect("it was added");

@@ -28,6 +28,7 @@ mod lljit;
 mod lookup;
 mod lua;
 mod many;
+mod mcjit;
 mod measure;
 mod methods;
 mod overhead;

@@ -6,7 +6,8 @@ use std::time::Instant;
 use inkpot::{ContextRelease, Reclaimer};
 
 use crate::batch::Bare;
-use crate::measure::Pair;
+use crate::mcjit;
+use crate::measure::{Pair, quantile};
 use crate::methods::{self, Bursts, Name, Size};
 use crate::trackers::Trackers;
 
@@ -47,6 +48,9 @@ fn compile(name: &'static str, size: Size, burst: u64) {
             burst as f64 / took
         },
     );
+    let rates: Vec<f64> = (0..5).map(|_| mcjit::rate(size, burst)).collect();
+    let rate = quantile(&rates, 0.5);
+    eprintln!("{name}: through MCJIT {rate:.3} methods/s (median of 5)");
 }
 
 /// Methods of a batch, and of a generation.

@@ -6,10 +6,10 @@ REPORT ?= target/churn.html
 NAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test simulate model long soak sanitize fuzz bench lint doc versions
+.PHONY: help deps demo test simulate model long soak sanitize fuzz bench bench-record lint doc versions
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps: ## Install LLVM 22 and clang 22 by apt-get, if they are missing
 	@scripts/deps
@@ -49,6 +49,11 @@ fuzz: deps ## Fuzz linker, cache and run_ir for FUZZ_SECONDS (60) each; wants ni
 
 bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios
 	$(CARGO) bench --bench ratios -- $(NAMES)
+
+bench-record: deps ## All figures of BENCHMARKS.md, in order; some fifteen minutes on a machine with nothing else to do
+	@$(CARGO) bench --bench ratios -- call_resident pin quantum lookup_papaya lookup_quick_cache lookup_dashmap lookup_moka \
+	    lookup_call_best lookup_scaling_rate lookup_while_evicting compile_rate_small compile_rate_medium link link_one \
+	    link_each resident_bytes recycle growth_lookup growth_evict
 
 # Twice, as what only one set of features uses is found only with it.
 lint: deps ## Check formatting, and run clippy with warnings as errors

@@ -64,7 +64,7 @@ fn lookups() -> Picture {
     let line = |name: &str, walk: &(dyn Fn(&[u64]) -> u64 + Sync)| {
         let point = |threads| {
             let rates: Vec<f64> = (0..TIMES).map(|_| rate(threads, &keys, walk)).collect();
-            (threads as f64, quantile(&rates, 0.5))
+            (threads as f64, quantile(&rates, 1.0)) // what else runs only takes from it
         };
         Line {
             name: name.to_owned(),
@@ -83,7 +83,7 @@ fn lookups() -> Picture {
     Picture {
         title: "Look-ups of a million methods, zipf, on two cores",
         x: "threads",
-        y: "million look-ups a second",
+        y: "million look-ups a second, the best of five",
         by_powers: false,
         lines,
     }
@@ -149,7 +149,7 @@ fn latency() -> Picture {
             let mut bursts = Bursts::new(cache.expect("a cache"), Size::Medium, batch);
             bursts.run();
             let each: Vec<f64> = (0..7).map(|_| bursts.run() * 1e3 / batch as f64).collect();
-            (batch as f64, quantile(&each, 0.5))
+            (batch as f64, quantile(&each, 0.0)) // what else runs only adds to it
         };
         Line {
             name: name.to_owned(),
@@ -159,7 +159,7 @@ fn latency() -> Picture {
     Picture {
         title: "Compilation of a method of 700 bytes",
         x: "methods asked for together",
-        y: "ms a method, from request to code",
+        y: "ms a method, from request to code, the least of seven",
         by_powers: true,
         lines: lines.into(),
     }

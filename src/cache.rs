@@ -125,7 +125,7 @@ impl<K: Key> Cache<K> {
     /// If the guard belongs to another cache, or was made outside of a `blocking` that the thread is in.
     ///
     /// # Safety
-    /// As for [`method`](Cache::method). And the key's `Hash` and `Eq` come to no
+    /// As for [`method`](Cache::method). And the key's `Hash`, `Eq` and `Drop` come to no
     /// [safepoint](Participant::safepoint), as a method that they call might: what they are given is there for as long as
     /// the thread stays pinned as it is.
     #[inline(always)]

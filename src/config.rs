@@ -298,7 +298,7 @@ impl<K: Key> Builder<K> {
         self
     }
 
-    /// Threads that compile, each with an open generation of its own. Default: 1.
+    /// Threads that compile, each with an open generation of its own. Default: 1; 1,024 at most.
     ///
     /// With none, what is [requested](crate::Handle::request), or waited for by a
     /// [future](crate::Handle::compiled), is compiled where the embedder says:
@@ -519,7 +519,7 @@ impl<K: Key> Builder<K> {
 
     /// How many generations each worker has open at most, for methods of different
     /// [groups](Frontend::group): more groups than that share them. Fewer are open while the budget is
-    /// small: together they take a quarter of it at most, or are one. Default: 4.
+    /// small: together they take a quarter of it at most, or are one. Default: 4; 1,024 at most.
     pub fn groups(mut self, groups: usize) -> Self {
         self.config.groups = groups;
         self
@@ -551,6 +551,8 @@ impl<K: Key> Builder<K> {
 
 /// Where threads cannot be started any more the standard library aborts the process.
 const MOST_WORKERS: usize = 1024;
+/// And generations that each of them has open.
+const MOST_GROUPS: usize = 1024;
 
 fn check(config: &Config) -> Result<(), Error> {
     let wrong = |setting, problem: &str| {
@@ -564,6 +566,9 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.workers > MOST_WORKERS {
         return wrong("workers", "more than 1024 threads");
+    }
+    if config.groups > MOST_GROUPS {
+        return wrong("groups", "more than 1024 generations open for each worker");
     }
     if config.name.contains('\0') {
         return wrong("name", "a thread's name cannot hold a NUL byte");

@@ -163,8 +163,17 @@ impl Eq for Grumpy {}
 impl Drop for Grumpy {
     fn drop(&mut self) {
         if self.is_copy {
-            std::panic::resume_unwind(Box::new("a panic on purpose"));
+            std::panic::resume_unwind(Box::new(Spite));
         }
+    }
+}
+
+/// What it panics with panics again.
+struct Spite;
+
+impl Drop for Spite {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("a panic on purpose"));
     }
 }
 

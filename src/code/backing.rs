@@ -8,6 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, MapStep};
 
+/// Whether the system lets files be so long: to write beyond that is a signal that ends the process.
+fn may_be_as_long(len: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `limit` is written by the call.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    match limit.rlim_cur < len {
+        true => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        false => Ok(()),
+    }
+}
+
 /// A sparse memfd as long as the reservation: a byte's offset in the file is its distance from
 /// the reservation's base, so neighbours in memory are neighbours in the file.
 ///
@@ -44,6 +58,7 @@ impl Backing {
         }
         // SAFETY: the descriptor was just created and is owned by nobody else.
         let file = unsafe { File::from_raw_fd(fd) };
+        may_be_as_long(len)?;
         file.set_len(len)?;
         // Whoever gets at the file (a debugger, another descriptor) cannot cut off what is mapped, which would be
         // SIGBUS for those inside.
@@ -65,16 +80,7 @@ impl Backing {
     /// Writes bytes, by a call of the system and not through a mapping: nobody ever has one that is writable, and
     /// want of memory is an error, where a mapping would have a SIGBUS.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut limit = libc::rlimit {
-            rlim_cur: libc::RLIM_INFINITY,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: `limit` is written by the call.
-        unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
-        if limit.rlim_cur < offset + bytes.len() as u64 {
-            // To write beyond it is a signal that ends the process.
-            return Err(io::Error::from_raw_os_error(libc::EFBIG));
-        }
+        may_be_as_long(offset + bytes.len() as u64)?;
         self.file.write_all_at(bytes, offset)
     }
 

@@ -42,12 +42,28 @@ pub(crate) use symbols::{Cause, Found, Named};
 /// The page size that this crate is built for (x86-64 has no other base size).
 pub(crate) const PAGE: u64 = 4096;
 
+/// Zeros on the heap, to be written to code memory; an error if there is no room for them.
+pub(crate) fn zeros(len: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let refused = |_| {
+        Error::map(
+            MapStep::Write,
+            len,
+            std::io::Error::from_raw_os_error(libc::ENOMEM),
+        )
+    };
+    bytes.try_reserve_exact(len as usize).map_err(refused)?;
+    bytes.resize(len as usize, 0);
+    Ok(bytes)
+}
+
 /// Rounds up to whole pages.
 pub(crate) const fn page_up(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE) * PAGE
 }
 
 /// Whether the system fails now, as far as a checker makes it up.
+use crate::error::{Error, MapStep};
 #[cfg(feature = "_shuttle")]
 use crate::sync::simulated::world::refuses;
 #[cfg(feature = "_loom")]

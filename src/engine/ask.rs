@@ -313,7 +313,7 @@ pub(super) unsafe extern "C" fn resolve_call<K: Key>(
     if number & FULL != 0 {
         let counted = || core.counter_is_full(number & !FULL);
         // A front end's `group` may panic, and below lie frames of code.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(counted));
+        crate::contain(counted);
         errno::set(errno);
         return core.table.cells().poll_return();
     }

@@ -211,6 +211,7 @@ impl<K: Key> Core<K> {
             + self.space.symbols().bytes()
             + self.bonds_bytes.load(Ordering::Relaxed)
             + self.table.fallback_bytes()
+            + self.table.forgotten_bytes()
     }
 
     /// Bytes of IR that is kept.

@@ -12,7 +12,6 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -44,7 +43,7 @@ impl<K: Key> Stops for Core<K> {
     fn announce(&self, status: c_int) {
         if let (Ok(()), Some(listener)) = (self.check_fork(), &self.config.before_exit) {
             // A panic has nowhere to go from here, and the others are to be told too.
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(status)));
+            crate::contain(|| listener(status));
         }
     }
 

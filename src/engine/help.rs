@@ -7,7 +7,6 @@
 //! none free waits for one, until somebody's batch is over: so nobody's request is left with nobody at it.
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 
 use super::core::{Core, lock};
@@ -132,20 +131,20 @@ impl<K: Key> Core<K> {
         let (worker, many) = (self.config.workers + seat.number, methods.len());
         self.compile(worker, class, methods);
         // A policy of the embedder's may panic here: another time it may not.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+        crate::contain(|| {
             self.seal_what_is_full(worker);
             self.evacuate(false);
-        }));
+        });
         many
     }
 
     /// What workers do when nothing is queued.
     fn rest(&self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+        crate::contain(|| {
             self.seal_free_seats();
             self.come_down();
             self.evacuate(true);
-        }));
+        });
     }
 
     /// As [`Core::rest`], from time to time, where there may be nobody else to do it.

@@ -134,6 +134,8 @@ impl<K: Key> Reclaim<K> {
         let forgotten = self.forgotten.as_ref().filter(|_| self.forgotten_much);
         let graces = self.wakes.iter().map(|w| &w.grace);
         let graces = graces.chain(forgotten.map(|(grace, _)| grace));
+        // (Look-ups by threads that need not be participants may still be waited for.)
+        let graces = graces.filter(|grace| !grace.is_over());
         graces.map(Grace::age).max()
     }
 
@@ -212,7 +214,7 @@ impl<K: Key> Core<K> {
         }
         let bytes = self.dispose(contexts);
         for (kept, charge) in remains {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
+            crate::contain(|| drop(kept));
             // Both at once: who looks at both sees it in one of them.
             let mut reclaim = lock(&self.reclaim);
             self.ledger().recycled(&charge);
@@ -278,7 +280,7 @@ impl<K: Key> Core<K> {
         {
             bytes += context.bytes;
             let inside = quiet::go_inside();
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
+            crate::contain(|| drop(context));
             drop(inside);
             self.ledger().disposed(charged);
         }
@@ -329,12 +331,20 @@ impl<K: Key> Core<K> {
         Some(((callees, assumptions), corpse.charge))
     }
 
+    /// Makes a spare context, if one is wanted. One at a time: many workers take them as fast as they are made, and
+    /// what is dead waits meanwhile.
     fn refill_pool(&self) {
-        while self.pool.wants_more() && !self.queue.is_closed() {
+        if self.pool.wants_more() && !self.queue.is_closed() {
             match catch_unwind(AssertUnwindSafe(|| self.open_context())) {
-                Ok(Ok(context)) => self.pool.put(context),
+                Ok(Ok(context)) => {
+                    self.pool.put(context);
+                    if self.pool.wants_more() {
+                        self.bell.ring();
+                    }
+                }
                 // Whoever needs one tries again, and is told.
-                Ok(Err(_)) | Err(_) => return,
+                Ok(Err(_)) => {}
+                Err(panic) => std::mem::forget(panic),
             }
         }
     }
@@ -420,7 +430,7 @@ impl<K: Key> Core<K> {
             }
         });
         let guarded = |drop: &mut dyn FnMut()| {
-            let _ = catch_unwind(AssertUnwindSafe(drop));
+            crate::contain(drop);
         };
         for body in bodies {
             let mut body = Some(body);

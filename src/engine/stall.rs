@@ -1,6 +1,5 @@
 //! What keeps memory from coming back: it is asked for safepoints, seen, and named.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::core::Core;
@@ -120,7 +119,7 @@ impl<K: Key> Core<K> {
             pinned_for = ?stall.pinned_for, bytes = stall.waiting_bytes, methods = ?stall.methods);
         if let Some(listener) = &self.config.on_stall {
             // What it does is the embedder's business; reclamation goes on.
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(&stall)));
+            crate::contain(|| listener(&stall));
         }
     }
 }

@@ -195,7 +195,7 @@ impl<K: Key> Outbox<K> {
                 }));
                 // What a key, an error or a panic does when it is dropped is contained, too.
                 let none = event.is_none() && lost == 0;
-                let _ = catch_unwind(AssertUnwindSafe(|| drop((event, told))));
+                crate::contain(|| drop((event, told)));
                 if none {
                     break;
                 }

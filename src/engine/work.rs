@@ -87,13 +87,13 @@ impl<K: Key> Core<K> {
                 Work::Closed => break,
             };
             // A policy of the embedder's may panic here: the next round tries again.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            crate::contain(|| {
                 self.seal_what_is_full(worker);
                 if resting {
                     self.come_down();
                 }
                 self.evacuate(resting);
-            }));
+            });
         }
     }
 

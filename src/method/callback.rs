@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use super::assembler::Assembler;
 use super::targets::ENDBR64;
 use super::{errno, resolve};
-use crate::code::{CodeSpace, Kind, Run};
+use crate::code::{CodeSpace, Kind, Run, zeros};
 use crate::error::Error;
 use crate::reclaim::{self, Domain, Visit, give_up};
 use crate::sync::{Mutex, MutexGuard};
@@ -155,7 +155,7 @@ impl Callbacks {
             self.address(first) as u64,
             "chunks are taken in order"
         );
-        let mut bytes = vec![0; (CHUNK * STUB) as usize];
+        let mut bytes = zeros(CHUNK * STUB)?;
         self.fill(first, &mut bytes);
         self.space.write(run, 0, &bytes)?;
         free.chunks.extend(free.half_made.take());

@@ -37,7 +37,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::code::{CodeSpace, Kind, Run};
+use crate::code::{CodeSpace, Kind, Run, zeros};
 use crate::error::Error;
 use crate::method::assembler::Assembler;
 use crate::method::resolve::{self, ResolveContext};
@@ -398,10 +398,10 @@ impl Cells {
             self.canonical(first) as u64,
             "chunks are taken in order"
         );
-        let mut bytes = vec![0; (CHUNK * self.shape.thunk) as usize];
+        let mut bytes = zeros(CHUNK * self.shape.thunk)?;
         self.fill_thunks(first, &mut bytes, context);
         self.space.write(thunks, 0, &bytes)?;
-        let mut bytes = vec![0; (CHUNK * CELL) as usize];
+        let mut bytes = zeros(CHUNK * CELL)?;
         for (i, cell) in bytes.chunks_exact_mut(CELL as usize).enumerate() {
             let number = first + i as u32;
             if number < FIRST {

@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError};
 use super::assembler::Assembler;
 use super::errno;
 use super::targets::ENDBR64;
-use crate::code::{CodeSpace, Kind, Run};
+use crate::code::{CodeSpace, Kind, Run, zeros};
 use crate::error::Error;
 use crate::reclaim::give_up;
 use crate::sync::Mutex;
@@ -208,7 +208,7 @@ impl Fallbacks {
             (self.thunk(first), self.pair_address(first)),
             "chunks are taken in order"
         );
-        let mut bytes = vec![0; (CHUNK * self.len()) as usize];
+        let mut bytes = zeros(CHUNK * self.len())?;
         self.fill(first, &mut bytes);
         self.space.write(thunks, 0, &bytes)?;
         self.end.store(end + CHUNK, Ordering::Release);

@@ -242,6 +242,11 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Map<K, V> {
         calls
     }
 
+    /// Entries that are not in the map any more, and not destroyed yet.
+    pub(crate) fn lingering(&self) -> usize {
+        self.slab.taken().saturating_sub(self.len())
+    }
+
     /// How much is unlinked, and not taken.
     pub(crate) fn unlinked(&self) -> usize {
         self.lock().unlinked.len()

@@ -66,9 +66,9 @@ impl<T: fmt::Debug> fmt::Debug for Contained<T> {
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         // SAFETY: nobody can refer to it any more, and this is done once.
-        let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
+        crate::contain(|| unsafe {
             ManuallyDrop::drop(&mut self.0);
-        }));
+        });
     }
 }
 

@@ -28,7 +28,9 @@ const CELL_BITS: u32 = 22;
 const _: () = assert!(CHUNK * CHUNKS <= 1 << CELL_BITS);
 
 /// The number of a method that has this cell, after so many others. None has the same, before or later: there are 2^41
-/// (the last bit is for [`FULL`](super::FULL)), which at a thousand a second are seventy years.
+/// (the last bit is for [`FULL`](super::FULL)), which at a thousand a second are seventy years. Who makes handles to new keys
+/// two million times a second has them used up in two weeks: then methods are not promoted by their counters any more,
+/// until as many more were made.
 pub(crate) fn id_of(born: u64, cell: u32) -> MethodId {
     MethodId::new(born << CELL_BITS | u64::from(cell))
 }
@@ -148,6 +150,11 @@ impl<K: Key> Table<K> {
     /// somebody who has no lock.
     pub(crate) fn take_forgotten(&self) -> Forgotten<K> {
         self.map.take_unlinked()
+    }
+
+    /// Bytes of records that are forgotten, and wait for readers.
+    pub(crate) fn forgotten_bytes(&self) -> u64 {
+        (self.map.lingering() * Self::RECORD.iter().sum::<usize>()) as u64
     }
 
     /// Whether so much is forgotten, besides what was taken, that its memory counts.

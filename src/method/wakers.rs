@@ -1,7 +1,6 @@
 //! Who waits for a method without a thread of its own.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// Wakers, by the number of who waits: who began first is woken first. Nearly always none: then they take a pointer.
@@ -43,7 +42,7 @@ impl Wakers {
     /// Wakes all. They are an embedder's: no lock is to be held. A panic of one costs the others nothing.
     pub(crate) fn wake(self) {
         for waker in self.0.into_iter().flat_map(|all| all.into_values()) {
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            crate::contain(|| waker.wake());
         }
     }
 }

@@ -10,9 +10,9 @@
 macro_rules! event {
     ($message:literal $(, $($field:tt)*)?) => {{
         #[cfg(feature = "tracing")]
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        crate::contain(|| {
             tracing::debug!(target: "inkpot", $($($field)*,)? $message);
-        }));
+        });
     }};
 }
 

@@ -286,6 +286,7 @@ impl Statistics {
     fn add_ledger<K: Key>(&mut self, core: &Core<K>) {
         let bookkeeping = core.bookkeeping();
         let ledger = core.ledger();
+        let bookkeeping = bookkeeping + ledger.empty_bytes();
         let (spares, spare_contexts) = match core.check_fork() {
             Ok(()) => core.pool.spare(),
             Err(_) => (0, 0),

@@ -7,13 +7,15 @@ use std::ops::Index;
 use crate::evict::MethodId;
 use crate::method::cell_of;
 
-/// Places that come and go together.
-const CHUNK: usize = 64;
+/// Places that come and go together. Few: one that is taken keeps all of them.
+const CHUNK: usize = 8;
 
 /// See the module's documentation.
 pub(super) struct ByMethod<T> {
     chunks: Vec<Chunk<T>>,
     len: usize,
+    /// Places that there are.
+    places: usize,
 }
 
 /// By cell: who has it, and what.
@@ -30,6 +32,7 @@ impl<T> Default for ByMethod<T> {
         Self {
             chunks: Vec::new(),
             len: 0,
+            places: 0,
         }
     }
 }
@@ -42,6 +45,11 @@ fn place_of(id: MethodId) -> (usize, usize) {
 impl<T> ByMethod<T> {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of places that nobody has.
+    pub(super) fn empty_bytes(&self) -> u64 {
+        ((self.places - self.len) * size_of::<Option<(MethodId, T)>>()) as u64
     }
 
     pub(super) fn get(&self, id: MethodId) -> Option<&T> {
@@ -63,8 +71,11 @@ impl<T> ByMethod<T> {
             self.chunks.resize_with(chunk + 1, none);
         }
         let chunk = &mut self.chunks[chunk];
-        let none = || Box::new([const { None }; CHUNK]);
-        let place = &mut chunk.places.get_or_insert_with(none)[place];
+        let places = chunk.places.get_or_insert_with(|| {
+            self.places += CHUNK;
+            Box::new([const { None }; CHUNK])
+        });
+        let place = &mut places[place];
         debug_assert!(place.is_none(), "a cell of two methods");
         *place = Some((id, what));
         chunk.taken += 1;
@@ -79,6 +90,7 @@ impl<T> ByMethod<T> {
         chunk.taken -= 1;
         if chunk.taken == 0 {
             chunk.places = None;
+            self.places -= CHUNK;
         }
         self.len -= 1;
         Some(what)
@@ -154,5 +166,6 @@ mod tests {
         (0..1000).for_each(|cell| table.insert(id_of(7, cell), ()));
         (0..1000).for_each(|cell| assert_eq!(table.remove(id_of(7, cell)), Some(())));
         assert!(table.chunks.iter().all(|chunk| chunk.places.is_none()));
+        assert_eq!(table.places, 0);
     }
 }

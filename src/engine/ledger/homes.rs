@@ -121,6 +121,11 @@ impl<K: Key> Ledger<K> {
         self.homes.len()
     }
 
+    /// Bytes of the ledger's own besides those that are counted for each method.
+    pub(crate) fn empty_bytes(&self) -> u64 {
+        self.homes.empty_bytes()
+    }
+
     /// Forgets all, for the end of the cache.
     pub(crate) fn take_homes(&mut self) -> impl Iterator<Item = impl Sized + use<K>> + use<K> {
         std::mem::take(&mut self.homes).into_values()

@@ -1,7 +1,6 @@
 //! The ledger while somebody has it locked.
 
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Ledger;
@@ -36,7 +35,7 @@ impl<K: Key> Default for Gone<K> {
 /// process.
 fn drop_each<T>(all: Vec<T>) {
     for one in all {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
+        crate::contain(|| drop(one));
     }
 }
 
@@ -73,7 +72,7 @@ impl<K: Key> Drop for Locked<'_, K> {
         for assumption in std::mem::take(&mut gone.fallen) {
             // Those that relied on it are unlinked when who invalidated the method goes on. A policy's panic was said where
             // it happened.
-            let _ = catch_unwind(AssertUnwindSafe(|| assumption.invalidate()));
+            crate::contain(|| drop(assumption.invalidate()));
         }
         drop_each(gone.methods);
         drop_each(gone.errors);

@@ -73,7 +73,7 @@ impl<K: Key> Ledger<K> {
 
     /// What a hard limit is held against, besides what is charged elsewhere.
     pub(crate) fn in_use(&self) -> u64 {
-        self.alive.total() + self.retired.total() + self.recipe_bytes
+        self.alive.total() + self.retired.total() + self.recipe_bytes + self.empty_bytes()
     }
 
     /// Whether memory is short for as long as survivors are where they are.
@@ -108,7 +108,10 @@ impl<K: Key> Ledger<K> {
             self.alive.sizes.code() - self.kept.sizes.code() - slack.code + code,
             attainable(self.limits.code_budget),
         ) || above(
-            self.alive.total() - self.kept.total() - slack.total + self.recipe_bytes + total,
+            self.alive.total() - self.kept.total() - slack.total
+                + self.recipe_bytes
+                + self.empty_bytes()
+                + total,
             self.limits.budget,
         )
     }

@@ -86,6 +86,8 @@ mod of_process {
 
     /// Called before a fork; what it returns is given back after it, in both processes.
     pub(crate) fn hold_for_fork() -> MutexGuard<'static, Option<Collector>> {
+        // Handlers of others run meanwhile, on this thread: it has its place, and need not ask for it.
+        drop(pin());
         lock()
     }
 

@@ -53,6 +53,12 @@ impl<T> Slab<T> {
         place
     }
 
+    /// How many places are taken.
+    pub(super) fn taken(&self) -> usize {
+        let memory = self.lock();
+        memory.len - memory.free.len()
+    }
+
     /// # Safety
     /// They came from [`Slab::put`], are not given back twice, and what was in them has been dropped.
     pub(super) unsafe fn give_back(&self, places: Vec<*mut T>) {

@@ -1,6 +1,5 @@
 //! What has come out of a map, until nobody can be looking at it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::buckets::{Buckets, Item};
@@ -92,9 +91,7 @@ pub(super) unsafe fn destroy<K, V>(all: Vec<Garbage<K, V>>) -> Vec<*mut Item<K, 
                 // SAFETY: nobody else refers to it.
                 unsafe { &*item }.watched.end();
                 // SAFETY: as above, and it comes here once. A key may panic: it loses its own then.
-                let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { item.drop_in_place() }));
-                // What it panicked with may panic when it is dropped.
-                dropped.unwrap_or_else(std::mem::forget);
+                crate::contain(|| unsafe { item.drop_in_place() });
                 items.push(item);
             }
             Garbage::Buckets(buckets) => {

@@ -3,6 +3,7 @@
 
 use std::mem::MaybeUninit;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sync::plain::{Mutex, MutexGuard};
 
@@ -11,7 +12,11 @@ const FIRST: usize = 32;
 const LARGEST: usize = 1024;
 
 /// See the module's documentation.
-pub(super) struct Slab<T>(Mutex<Memory<T>>);
+pub(super) struct Slab<T> {
+    memory: Mutex<Memory<T>>,
+    /// Read without the lock: a forked child may not wait for it.
+    taken: AtomicUsize,
+}
 
 struct Memory<T> {
     free: Vec<*mut T>,
@@ -28,17 +33,20 @@ unsafe impl<T: Send> Sync for Slab<T> {}
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self(Mutex::new(Memory {
-            free: Vec::new(),
-            chunks: Vec::new(),
-            len: 0,
-        }))
+        Self {
+            memory: Mutex::new(Memory {
+                free: Vec::new(),
+                chunks: Vec::new(),
+                len: 0,
+            }),
+            taken: AtomicUsize::new(0),
+        }
     }
 }
 
 impl<T> Slab<T> {
     fn lock(&self) -> MutexGuard<'_, Memory<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a thing where it stays until it is dropped in place, and its place is given back. Valid for as long as the slab.
@@ -50,18 +58,19 @@ impl<T> Slab<T> {
         let place = memory.free.pop().expect("it has just grown");
         // SAFETY: it lies in a chunk, which lives as long as this, and nobody else has it.
         unsafe { place.write(thing) };
+        self.taken.fetch_add(1, Ordering::Relaxed);
         place
     }
 
     /// How many places are taken.
     pub(super) fn taken(&self) -> usize {
-        let memory = self.lock();
-        memory.len - memory.free.len()
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// # Safety
     /// They came from [`Slab::put`], are not given back twice, and what was in them has been dropped.
     pub(super) unsafe fn give_back(&self, places: Vec<*mut T>) {
+        self.taken.fetch_sub(places.len(), Ordering::Relaxed);
         self.lock().free.extend(places);
     }
 }

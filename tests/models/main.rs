@@ -80,6 +80,12 @@ pub use observe::{
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 pub use tier::Tier;
 
+/// As in the library.
+pub(crate) fn contain(run: impl FnOnce()) {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    panic.unwrap_or_else(std::mem::forget);
+}
+
 /// What a panic said, if it said it in words.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());

@@ -250,11 +250,12 @@ impl<K: Key> Core<K> {
         if due(stress.evict_every) {
             let mut ledger = self.ledger();
             let among = ledger.residents().clamp(1, 61);
-            let other = ledger.resident().nth(n as usize % among).cloned();
-            for victim in other.iter().chain([method]) {
-                if !victim.is_kept() && !victim.is_waited_for() {
-                    ledger.drop_code(victim, Cause::Evicted);
-                }
+            let may_go = |m: &&Arc<Method<K>>| !m.is_kept() && !m.is_waited_for();
+            let others = || ledger.resident().filter(may_go);
+            let other = others().nth(n as usize % among).or_else(|| others().next());
+            let other = other.cloned();
+            for victim in other.iter().chain([method].into_iter().filter(may_go)) {
+                ledger.drop_code(victim, Cause::Evicted);
             }
         }
         if due(stress.invalidate_every) {

@@ -95,6 +95,7 @@ mod link;
 mod loaded;
 mod method;
 mod observe;
+mod panics;
 mod reclaim;
 mod sync;
 mod tier;
@@ -127,6 +128,8 @@ pub use observe::{
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 pub use tier::Tier;
 
+pub(crate) use panics::{contain, panic_message};
+
 /// What the simulations of this repository's tests need, and nobody else.
 #[cfg(feature = "_shuttle")]
 #[doc(hidden)]
@@ -137,16 +140,3 @@ pub mod __simulation;
 #[cfg(feature = "_fuzz")]
 #[doc(hidden)]
 pub use link::attempt::link_bytes as __link_bytes;
-
-/// Runs what may panic and is none of our business. What it panicked with is not dropped, as that may panic too.
-pub(crate) fn contain(run: impl FnOnce()) {
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    panic.unwrap_or_else(std::mem::forget);
-}
-
-/// What a panic said, if it said it in words.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
-}

@@ -73,7 +73,7 @@ impl<K: Key> Core<K> {
 
     /// The code that the method has, for a thread that is pinned, and notes that it is in use.
     pub(crate) fn code_now(&self, method: &Arc<Method<K>>) -> Option<usize> {
-        let code = method.word().entry.load(Ordering::Acquire);
+        let code = method.word().load();
         self.is_hit(method, code).then_some(code)
     }
 

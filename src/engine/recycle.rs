@@ -429,19 +429,14 @@ impl<K: Key> Core<K> {
                 let _ = unsafe { body.region.release(&self.space) };
             }
         });
-        let guarded = |drop: &mut dyn FnMut()| {
-            crate::contain(drop);
-        };
         for body in bodies {
-            let mut body = Some(body);
-            guarded(&mut || drop(body.take()));
+            crate::contain(|| drop(body));
         }
         for home in ledger.take_homes() {
-            let mut home = Some(home);
-            guarded(&mut || drop(home.take()));
+            crate::contain(|| drop(home));
         }
-        guarded(&mut || drop(ledger.take_failed()));
-        guarded(&mut || self.table.release_all());
+        crate::contain(|| drop(ledger.take_failed()));
+        crate::contain(|| self.table.release_all());
         if let Some((_, forgotten)) = reclaim.forgotten.take() {
             // SAFETY: the table is read by who has the cache, and nobody has it.
             unsafe { forgotten.destroy() };

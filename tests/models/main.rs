@@ -51,6 +51,8 @@ mod loaded;
 mod method;
 #[path = "../../src/observe/mod.rs"]
 mod observe;
+#[path = "../../src/panics.rs"]
+mod panics;
 #[path = "../../src/reclaim/mod.rs"]
 mod reclaim;
 #[path = "../../src/sync/mod.rs"]
@@ -80,18 +82,7 @@ pub use observe::{
 pub use reclaim::{Guard, Participant, StackHold, safepoint_of_thread};
 pub use tier::Tier;
 
-/// As in the library.
-pub(crate) fn contain(run: impl FnOnce()) {
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    panic.unwrap_or_else(std::mem::forget);
-}
-
-/// What a panic said, if it said it in words.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
-}
+pub(crate) use panics::{contain, panic_message};
 
 mod faults;
 mod models;

@@ -7,7 +7,7 @@ use loom::thread::yield_now;
 use super::world::World;
 use crate::Cache;
 use crate::method::Map;
-use crate::reclaim::{Guard, Reclaimer};
+use crate::reclaim::{Domain, Guard, Reclaimer};
 use crate::run::spawn;
 use crate::stub::{Method, Plain, Stub, cache, method};
 
@@ -27,6 +27,16 @@ fn take_apart(map: &Map<u64, u64>, mut is_over: impl FnMut() -> bool) {
     }
     // SAFETY: nobody is inside any more. (That this is so is what is checked.)
     unsafe { unlinked.destroy() };
+}
+
+/// As the reclaimer does it.
+fn take_apart_after_grace(map: &Map<u64, u64>, domain: &Arc<Domain>) {
+    let mut reclaimer = Reclaimer::new(domain);
+    let grace = reclaimer.start();
+    take_apart(map, || {
+        reclaimer.step();
+        grace.is_over()
+    });
 }
 
 /// The table's readers take no lock: what stays is found, while others come and go.
@@ -96,12 +106,7 @@ pub(super) fn forgotten() {
     put(&map, first);
     put(&map, second);
     map.remove(map.hash(&first), |value| *value == 10 * first);
-    let mut reclaimer = Reclaimer::new(&world.domain);
-    let grace = reclaimer.start();
-    take_apart(&map, || {
-        reclaimer.step();
-        grace.is_over()
-    });
+    take_apart_after_grace(&map, &world.domain);
     reader.join().unwrap();
     assert_eq!(get(&map, second), Some(10 * second));
 }
@@ -145,12 +150,7 @@ pub(super) fn look_while_it_grows() {
     assert!(map.insert_unless(map.hash(&1), 1, 0, 11, |_| false));
     put(&map, 2);
     put(&map, 3);
-    let mut reclaimer = Reclaimer::new(&world.domain);
-    let grace = reclaimer.start();
-    take_apart(&map, || {
-        reclaimer.step();
-        grace.is_over()
-    });
+    take_apart_after_grace(&map, &world.domain);
     reader.join().unwrap();
     assert_eq!(get(&map, 1), Some(11));
 }

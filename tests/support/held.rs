@@ -10,11 +10,18 @@ pub const HOST: Code = Code::new(4, How::Host).framed();
 /// What methods are called with.
 pub const X: i64 = 1000;
 
-/// Compiles methods.
+/// Compiles methods, and leaves nothing of them on the stack.
+#[inline(never)]
 pub fn resident(cache: &Cache<Code>, guard: &mut Guard<'_>, codes: &[Code]) {
-    for &code in codes {
-        method(cache, code).get(guard).unwrap();
+    /// In frames that end before the stack is cleared.
+    #[inline(never)]
+    fn compile(cache: &Cache<Code>, guard: &mut Guard<'_>, codes: &[Code]) {
+        for &code in codes {
+            method(cache, code).get(guard).unwrap();
+        }
     }
+    compile(cache, guard, codes);
+    scrub();
 }
 
 /// Clears what calls that have ended left on the stack: a scan from frames that come to lie there,

@@ -279,3 +279,37 @@ fn by_hand() {
         (0..20).for_each(|n| call(&cache, n));
     });
 }
+
+/// Workers register handlers of `exit` after their first compilations, which takes a lock of libc's. No child finds it
+/// taken, at whatever moment it is forked: not the moment either at which a worker has just left the front end.
+#[test]
+fn forked_while_handlers_are_registered() {
+    static INSIDE: AtomicU64 = AtomicU64::new(0);
+    /// In a process that has had no cache before.
+    fn first_compilations() {
+        let backend = Synthetic::relying(|_| {
+            INSIDE.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_micros(300));
+            Vec::new()
+        });
+        let cache = Cache::with_backend(backend).workers(1).build().unwrap();
+        for n in 0..14 {
+            synthetic::method(&cache, Code::leaf(n)).request().unwrap();
+            while INSIDE.load(Ordering::Relaxed) <= u64::from(n) {
+                std::hint::spin_loop();
+            }
+            // The child wants that lock to exit.
+            let forked = cache.quietly(|| fork(true, || 0));
+            forked.unwrap().expect_code(0);
+        }
+    }
+    alone("forked_while_handlers_are_registered", || {
+        for _ in 0..30 {
+            let process = fork(false, || {
+                first_compilations();
+                0
+            });
+            process.expect_code(0);
+        }
+    });
+}

@@ -118,10 +118,16 @@ pub(super) fn again() {
     let due = n < 16 || n.is_power_of_two() || (n < 4096 && n.is_multiple_of(64));
     // At first one for each thread that may call `exit` at the same time as another.
     let times = if n == 0 { 8 } else { usize::from(due) };
-    for _ in 0..times {
-        // SAFETY: the handler is a function of this crate, which stays loaded, and takes no argument.
-        unsafe { on_exit(at_exit, std::ptr::null_mut()) };
+    if times == 0 {
+        return;
     }
+    // libc has a lock for its handlers, which a forked child finds as it is, and wants to register and to exit.
+    fork::while_not_forking(|| {
+        for _ in 0..times {
+            // SAFETY: the handler is a function of this crate, which stays loaded, and takes no argument.
+            unsafe { on_exit(at_exit, std::ptr::null_mut()) };
+        }
+    });
 }
 
 /// If the process exits, the calling thread goes no further, and ends with it; but for the very

@@ -119,6 +119,7 @@ impl Engine {
                     7 => self.stay(&me, &mut guard, &mut random),
                     8 => drop(guard.blocking(std::thread::yield_now)),
                     9 => self.by_address(&guard, code),
+                    10..14 => self.by_key(&guard, code),
                     _ => self.call_one(&mut guard, code),
                 }
                 for (code, lease) in &leases {
@@ -148,6 +149,16 @@ impl Engine {
         let y = unsafe { std::mem::transmute::<*const (), Unary>(handle.address())(7) };
         assert_eq!(y, code.result(7), "{code:?}");
         self.tally.called();
+    }
+
+    /// By the key alone, if it has code.
+    fn by_key(&self, guard: &Guard<'_>, code: Code) {
+        // SAFETY: the type is right.
+        if let Some(entry) = unsafe { self.cache.entry::<Unary>(&code, guard) } {
+            // SAFETY: the type is right.
+            assert_eq!(unsafe { entry.call(7) }, code.result(7), "{code:?}");
+            self.tally.called();
+        }
     }
 
     fn fail(&self, guard: &mut Guard<'_>, random: &mut Random) {

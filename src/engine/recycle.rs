@@ -50,7 +50,9 @@ impl Ticket {
 
     fn ring(&self) {
         *lock(&self.over) = true;
-        self.changed.notify_all();
+        if kept("ticket.notify") {
+            self.changed.notify_all();
+        }
     }
 }
 

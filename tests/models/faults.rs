@@ -52,6 +52,7 @@ faults! {
     2 "evicting::retire": "retire.unlinked_first" "evict.unlink" "recycle.grace";
     2 "evicting::probation": "probation.called" "relink";
     2 "evicting::lease": "recycle.held";
+    2 "evicting::ticket": "ticket.notify" "recycle.grace";
     2 "asking::single_flight": "enqueue.once";
     2 "asking::invalidated": "publish.version" "invalidate.version";
     2 "asking::assumption_falls": "publish.bonds" "assumption.advance" "assumption.read";

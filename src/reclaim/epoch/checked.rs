@@ -100,16 +100,15 @@ impl LocalHandle {
                 local.collect();
             }
         }
-        Guard(Some(local.clone()))
+        Guard(local.clone())
     }
 }
 
-/// `None`: one that protects nothing.
-pub(crate) struct Guard(Option<Rc<Local>>);
+pub(crate) struct Guard(Rc<Local>);
 
 impl Guard {
     pub(crate) fn repin(&mut self) {
-        let Some(local) = &self.0 else { return };
+        let local = &self.0;
         if local.guards.get() != 1 {
             return;
         }
@@ -120,23 +119,18 @@ impl Guard {
     }
 
     pub(crate) fn defer(&self, f: impl FnOnce() + Send + 'static) {
-        match &self.0 {
-            Some(local) => local.bag.borrow_mut().push(Box::new(f)),
-            None => f(),
-        }
+        self.0.bag.borrow_mut().push(Box::new(f));
     }
 
     pub(crate) fn flush(&self) {
-        if let Some(local) = &self.0 {
-            local.push();
-            local.collect();
-        }
+        self.0.push();
+        self.0.collect();
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(local) = &self.0 else { return };
+        let local = &self.0;
         local.guards.set(local.guards.get() - 1);
         if local.guards.get() == 0 {
             local.pin.0.store(0, Ordering::Release);

@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread::yield_now;
 
+use super::world::Region;
 use crate::code::memory;
 use crate::engine::Cause;
 use crate::run::spawn;
@@ -163,4 +165,34 @@ pub(super) fn probation() {
         at != code || cold.method().is_linked(),
         "it was called, and is not linked"
     );
+}
+
+/// Who waits for an invalidation is woken, by whoever reclaims; and all who were inside then have left.
+pub(super) fn ticket() {
+    let (cache, method) = compiled();
+    let inside = Arc::new(Region::empty());
+    inside.fill();
+    let (of_reader, its, place) = (cache.clone(), method.clone(), inside.clone());
+    let reader = spawn(move || {
+        let me = of_reader.participant("reader");
+        let guard = me.pin();
+        if let Some(entry) = its.entry(&guard) {
+            call(&entry);
+            place.call();
+        }
+        drop(guard);
+    });
+    let over = Arc::new(AtomicBool::new(false));
+    let (of_reclaimer, is_over) = (cache.clone(), over.clone());
+    let reclaimer = spawn(move || {
+        while !is_over.load(Ordering::Relaxed) {
+            of_reclaimer.maintain();
+            yield_now();
+        }
+    });
+    cache.invalidate(&1).wait().expect("the cache goes on");
+    inside.unmap();
+    over.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
+    reclaimer.join().unwrap();
 }

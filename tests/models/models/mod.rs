@@ -61,6 +61,7 @@ models! {
     evicting::lease 3 3,
     evicting::resolve 1 3,
     evicting::probation 2 3,
+    evicting::ticket 1 2,
     asking::single_flight 2 3,
     asking::fails 2 3,
     asking::invalidated 2 3,

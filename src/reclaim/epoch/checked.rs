@@ -10,7 +10,7 @@ use crate::sync::{Mutex, MutexGuard};
 type Deferred = Box<dyn FnOnce() + Send>;
 
 /// Epochs that lie between the one in which something was deferred and the one in which it is run.
-const GRACE: usize = 2;
+const GRACE: isize = 2;
 
 struct Global {
     epoch: AtomicUsize,
@@ -155,9 +155,9 @@ impl Local {
         let now = self.try_advance();
         let ripe: Vec<_> = {
             let mut garbage = self.global.garbage();
-            garbage
-                .extract_if(.., |(epoch, _)| now.wrapping_sub(*epoch) >= GRACE)
-                .collect()
+            // Who was slow may have an epoch that is over already, and something may have been deferred since.
+            let ripe = |(epoch, _): &mut Bag| now.wrapping_sub(*epoch) as isize >= GRACE;
+            garbage.extract_if(.., ripe).collect()
         };
         for (_, bag) in ripe {
             bag.into_iter().for_each(|deferred| deferred());

@@ -160,9 +160,9 @@ pub struct Statistics {
     /// The sections' own bytes. `sealed_resident` over this is what packing loses.
     pub sealed_sections: u64,
 
-    /// Look-ups by handle that found code.
+    /// Look-ups, by handle or by key, that found code.
     pub hits: u64,
-    /// Look-ups by handle that did not.
+    /// Look-ups, by handle or by key, that did not.
     pub misses: u64,
     /// Batches compiled.
     pub batches: u64,

@@ -253,7 +253,11 @@ impl<W: Work> Storm<W> {
         while !tally.over.load(Ordering::Relaxed) {
             let seed = random.next();
             std::thread::scope(|scope| {
-                scope.spawn(|| self.live(Random::new(seed), tally));
+                let one = scope.spawn(|| self.live(Random::new(seed), tally));
+                // So that it has ended: the scope's own wait goes unseen by ThreadSanitizer.
+                if let Err(panic) = one.join() {
+                    std::panic::resume_unwind(panic);
+                }
             });
             tally.lives.fetch_add(1, Ordering::Relaxed);
         }

@@ -50,7 +50,7 @@ fuzz: deps ## Fuzz linker, cache and run_ir for FUZZ_SECONDS (60) each; wants ni
 bench: deps ## Measure against the alternatives; NAMES="a b" for some of the ratios
 	$(CARGO) bench --bench ratios -- $(NAMES)
 
-bench-record: deps ## All figures of BENCHMARKS.md, in order; some fifteen minutes on a machine with nothing else to do
+bench-record: deps ## All figures of BENCHMARKS.md, in order; some five minutes on a machine with nothing else to do
 	@$(CARGO) bench --bench ratios -- call_resident pin quantum lookup_papaya lookup_quick_cache lookup_dashmap lookup_moka \
 	    lookup_call_best lookup_scaling_rate lookup_while_evicting compile_rate_small compile_rate_medium link link_one \
 	    link_each resident_bytes recycle growth_lookup growth_evict

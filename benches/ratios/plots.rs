@@ -42,7 +42,7 @@ fn rate(threads: usize, keys: &[u64], walk: &(dyn Fn(&[u64]) -> u64 + Sync)) -> 
     let start = Barrier::new(threads);
     let times: Vec<(Instant, Instant)> = std::thread::scope(|scope| {
         let start = &start;
-        let began = keys.chunks(share).take(threads).map(|keys| {
+        let walks = keys.chunks(share).take(threads).map(|keys| {
             scope.spawn(move || {
                 start.wait();
                 let began = Instant::now();
@@ -50,8 +50,8 @@ fn rate(threads: usize, keys: &[u64], walk: &(dyn Fn(&[u64]) -> u64 + Sync)) -> 
                 (began, Instant::now())
             })
         });
-        let began: Vec<_> = began.collect();
-        let joined = began.into_iter().map(|thread| thread.join());
+        let walks: Vec<_> = walks.collect();
+        let joined = walks.into_iter().map(|thread| thread.join());
         joined
             .map(|times| times.expect("it only looks up"))
             .collect()

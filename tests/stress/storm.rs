@@ -255,9 +255,7 @@ impl<W: Work> Storm<W> {
             std::thread::scope(|scope| {
                 let one = scope.spawn(|| self.live(Random::new(seed), tally));
                 // So that it has ended: the scope's own wait goes unseen by ThreadSanitizer.
-                if let Err(panic) = one.join() {
-                    std::panic::resume_unwind(panic);
-                }
+                one.join().unwrap();
             });
             tally.lives.fetch_add(1, Ordering::Relaxed);
         }
